@@ -1,0 +1,49 @@
+# make demo    installs and runs the default workflow
+# make test    installs the test extras too; lint, snakemake --lint and the test suite
+# make table   prints the README's table of the configuration, from the schema
+# make lock    resolves the newest versions into locks/ (needs uv)
+
+PYTHON ?= python3
+# CUDA=  leaves the CUDA libraries out, for the CPU-only pair of torch and torchvision: see the README.
+CUDA ?= 1
+BIN := .venv/bin
+# The lock is complete, so nothing is resolved and nothing outside it is installed.
+INSTALL := $(BIN)/pip install --quiet --no-deps --disable-pip-version-check
+
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint table lock
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+demo: .venv/run
+	$(BIN)/snakemake --cores all
+
+test: .venv/test lint
+	$(BIN)/pytest
+
+lint: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check --compact-diff Snakefile rules
+	$(BIN)/mypy
+	$(BIN)/snakemake --lint
+
+# A stamp is newer than the lock that it was installed from; a changed lock is installed over the old.
+.venv/%: locks/%.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing $< into .venv: some minutes and, with CUDA, 5 GB the first time"
+	$(if $(CUDA),cat,grep -vE '^(cuda|nvidia|triton)') $< > .venv/$*.lock
+	$(INSTALL) -r .venv/$*.lock
+	$(INSTALL) --no-build-isolation --editable .
+	touch $@
+
+# The table of the configuration in the README.
+table: .venv/run
+	$(BIN)/python -c 'import json; from detour import config; \
+	print(config.table(json.load(open("schemas/config.schema.json"))))'
+
+lock:
+	uv pip compile --quiet --universal --no-annotate --upgrade pyproject.toml -o locks/run.txt
+	uv pip compile --quiet --universal --no-annotate --extra test -c locks/run.txt pyproject.toml -o locks/test.txt

@@ -1,0 +1,62 @@
+from pathlib import Path
+
+import pytest
+
+from detour import code
+
+SCRIPT = "import numpy\nfrom lib import near\nnear.go()\n"
+NEAR = '"""Doc."""\nfrom lib import far\n\ndef go():\n    """Doc."""\n    return far.CONSTANT\n'
+FAR = "from lib.further import THING\nCONSTANT = THING + 1\n"
+FURTHER = "THING = 1\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "lib").mkdir()
+    for name, text in {
+        "script.py": SCRIPT,
+        "lib/__init__.py": "",
+        "lib/near.py": NEAR,
+        "lib/far.py": FAR,
+        "lib/further.py": FURTHER,
+        "lib/stranger.py": "X = 1\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def digest(project: Path) -> str:
+    code._meaning.cache_clear()
+    return code.digest(project / "script.py")
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("script.py", "# A comment.\n" + SCRIPT),
+        ("lib/near.py", NEAR.replace("Doc.", "Another doc.")),
+        ("lib/near.py", NEAR.replace("    return", "\n    # why\n    return")),
+        ("lib/stranger.py", "X = 2\n"),
+    ],
+)
+def test_what_means_the_same_has_the_same_digest(project, file, text):
+    before = digest(project)
+    (project / file).write_text(text)
+    assert digest(project) == before
+
+
+@pytest.mark.parametrize("file", ["script.py", "lib/near.py", "lib/far.py", "lib/further.py"])
+def test_a_changed_meaning_changes_the_digest_however_far_away(project, file):
+    before = digest(project)
+    path = project / file
+    path.write_text(
+        path.read_text().replace("1", "2") if "1" in path.read_text() else path.read_text() + "\nY = 3\n"
+    )
+    assert digest(project) != before
+
+
+def test_relative_imports_are_followed(project):
+    (project / "lib/near.py").write_text("from . import far\nfrom .further import THING\n")
+    before = digest(project)
+    (project / "lib/further.py").write_text("THING = 2\n")
+    assert digest(project) != before

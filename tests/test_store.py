@@ -1,0 +1,98 @@
+import zipfile
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from zarr.storage import ZipStore
+
+from detour import store
+from detour.artefacts import written
+
+
+@settings(max_examples=25, deadline=None)
+@given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=8), width=st.sampled_from([1, 7, 200_000]))
+def test_rows_come_back_whatever_blocks_they_arrive_in(tmp_path_factory, sizes, width):
+    made = store.Made({}, "")
+    n = sum(sizes)
+    wide = np.arange(n * width, dtype=np.float32).reshape(n, width)
+    narrow = np.arange(n)
+    cuts = np.cumsum(sizes)[:-1]
+    blocks = [
+        {"wide": w, "narrow": k} for w, k in zip(np.split(wide, cuts), np.split(narrow, cuts), strict=True)
+    ]
+    path = tmp_path_factory.mktemp("store") / "a.zarr.zip"
+    with store.create(path, made) as group:
+        store.write(group, n, blocks)
+    found = store.read(path)
+    np.testing.assert_array_equal(found["wide"][:], wide)
+    np.testing.assert_array_equal(found["narrow"][:], narrow)
+    names = zipfile.ZipFile(path).namelist()
+    assert len(names) == len(set(names)), "a chunk was written twice"
+    assert found["wide"].chunks[0] * width * 4 <= max(store.CHUNK_BYTES, width * 4)
+
+
+def test_a_store_opens_with_zarr_alone_and_says_what_made_it(write_store, made):
+    path = write_store("a", {"x": np.ones(3)}, classes=["cat"])
+    attributes = dict(zarr.open_group(ZipStore(path, mode="r"), mode="r").attrs)
+    assert attributes["settings"] == made.settings
+    assert attributes["code"] == made.code
+    assert attributes["classes"] == ["cat"]
+    assert attributes["versions"]["zarr"] == zarr.__version__
+
+
+def test_sources_are_known_by_their_digest(write_store, made, tmp_path):
+    source = write_store("a", {"x": np.ones(3)})
+    with store.create(tmp_path / "b.zarr.zip", made, [source]):
+        pass
+    assert store.read(tmp_path / "b.zarr.zip").attrs["sources"] == {"a.zarr.zip": store.digest(source)}
+
+
+def test_digest_follows_the_content_and_not_the_time(write_store, monkeypatch):
+    before = store.digest(write_store("a", {"x": np.ones(3)}))
+    monkeypatch.setattr("time.time", lambda: 10**9)
+    assert store.digest(write_store("b", {"x": np.ones(3)})) == before
+    assert store.digest(write_store("c", {"x": np.zeros(3) + 2})) != before
+
+
+def test_a_failed_job_leaves_nothing_and_an_old_artefact_as_it_was(write_store, made, tmp_path):
+    path = write_store("a", {"x": np.ones(3)})
+    old = path.read_bytes()
+    with pytest.raises(KeyboardInterrupt), store.create(path, made) as group:
+        store.write(group, 1, [{"x": np.zeros(1)}])
+        raise KeyboardInterrupt
+    assert path.read_bytes() == old
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr.zip"]
+
+
+def test_what_is_not_complete_is_not_there(tmp_path):
+    with written(tmp_path / "a.csv") as part:
+        part.write_text("half")
+        assert not (tmp_path / "a.csv").exists()
+    assert (tmp_path / "a.csv").read_text() == "half"
+
+
+@pytest.mark.parametrize("n", [2, 4])
+def test_rows_too_many_or_too_few_are_an_error(made, tmp_path, n):
+    with pytest.raises((ValueError, IndexError)), store.create(tmp_path / "a.zarr.zip", made) as group:
+        store.write(group, n, [{"x": np.ones(3)}])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_flipped_byte_is_an_error_and_not_a_number(write_store, rng):
+    path = write_store("a", {"x": rng.random(1000)})
+    with zipfile.ZipFile(path) as zipped:
+        chunk = max(zipped.infolist(), key=lambda entry: entry.file_size)
+    content = bytearray(path.read_bytes())
+    content[chunk.header_offset + 200] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(zipfile.BadZipFile):
+        store.read(path)["x"][:]
+
+
+def test_half_a_store_is_refused_by_name(write_store):
+    path = write_store("a", {"x": np.ones(1000)})
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"a\.zarr\.zip.*delete it and run again"):
+        store.read(path)

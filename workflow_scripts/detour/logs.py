@@ -1,0 +1,49 @@
+"""Logs of jobs: a file per job, with progress, time left, and the traceback where one fails."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+SECONDS_BETWEEN = 10
+
+T = TypeVar("T")
+
+logger = logging.getLogger("detour")
+
+
+def to_file(path: str | Path) -> None:
+    """Send the log of this process to `path`, uncaught exceptions and warnings included."""
+    logging.basicConfig(filename=path, filemode="w", level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.captureWarnings(capture=True)
+
+    def excepthook(*error: Any) -> None:
+        logger.critical("the job failed", exc_info=error)
+        # The workflow prints the log of a failed job; a second traceback would bury its last line.
+        print(f"{error[0].__name__}: {error[1]}", file=sys.stderr)
+
+    sys.excepthook = excepthook
+
+
+def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
+    """Pass `items` on and log how far they are, at most every 10 s.
+
+    Parameters
+    ----------
+    total
+        Number of items.
+    what
+        What is done, in the words of the log.
+    """
+    begin = last = time.monotonic()
+    done = 0
+    for done, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - last >= SECONDS_BETWEEN:
+            last = now
+            left = (now - begin) / done * (total - done)
+            logger.info("%s: %d of %d (%.0f %%), %.0f s left", what, done, total, 100 * done / total, left)
+    logger.info("%s: %d of %d in %.1f s", what, done, total, time.monotonic() - begin)

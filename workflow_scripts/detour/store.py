@@ -1,0 +1,145 @@
+"""Stores of arrays: each one file, a Zarr 3 group in a zip, which carries a CRC for every chunk."""
+
+import hashlib
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.storage import ZipStore
+
+from detour.artefacts import written
+
+# A chunk of a few MB is read in a few ms and costs little beside a batch of images in memory.
+CHUNK_BYTES = 4 * 2**20
+
+# The set of genuine images; all others are attacks.
+ORIGINAL = "original"
+
+LIBRARIES = ("cleverhans", "dask", "numpy", "scikit-learn", "scipy", "torch", "torchvision", "zarr")
+
+
+@dataclass(frozen=True)
+class Made:
+    """What made a store, for its attributes.
+
+    Parameters
+    ----------
+    settings
+        The configuration that the job used, its seed among it.
+    code
+        Digest of the code (`detour.code.digest`).
+    """
+
+    settings: dict[str, Any]
+    code: str
+
+
+@contextmanager
+def create(
+    path: str | Path, made: Made, sources: Iterable[str | Path] = (), **attributes: Any
+) -> Iterator[zarr.Group]:
+    """Give an empty group to fill, which becomes the store at `path` if the block ends well.
+
+    Parameters
+    ----------
+    sources
+        Artefacts that it is derived from; their digests become attributes.
+    attributes
+        Further attributes; JSON.
+    """
+    attributes |= asdict(made) | {
+        "sources": {Path(source).name: digest(source) for source in sources},
+        "versions": _versions(),
+    }
+    with written(path) as part, ZipStore(part, mode="w") as zipped:
+        yield zarr.create_group(zipped, attributes=attributes)
+
+
+def read(path: str | Path) -> zarr.Group:
+    """Open the store at `path` for reading.
+
+    Raises
+    ------
+    ValueError
+        If the file is no complete store.
+    """
+    try:
+        return zarr.open_group(ZipStore(path, mode="r"), mode="r")
+    except (zipfile.BadZipFile, zarr.errors.GroupNotFoundError) as error:
+        raise ValueError(
+            f"{path}: found a file that is no Zarr store in a zip ({error}), expected one that this"
+            " workflow wrote; delete it and run again"
+        ) from error
+
+
+def write(group: zarr.Group, n: int, blocks: Iterable[dict[str, np.ndarray]]) -> None:
+    """Write arrays of `n` rows that arrive in blocks of rows, in memory bounded by a chunk.
+
+    A chunk in a zip can be written once, so rows are held until they fill one.
+
+    Parameters
+    ----------
+    blocks
+        Dictionaries with the same keys: the arrays' names, and for each the next rows `[b, ...]`.
+
+    Raises
+    ------
+    ValueError
+        If the blocks have more or fewer than `n` rows.
+    """
+    arrays: dict[str, zarr.Array] = {}
+    start = 0
+    for chunk in _chunks(blocks):
+        for name, rows in chunk.items():
+            if name not in arrays:
+                arrays[name] = group.create_array(
+                    name, shape=(n, *rows.shape[1:]), chunks=rows.shape, dtype=rows.dtype
+                )
+            arrays[name][start : start + len(rows)] = rows
+        start += len(rows)
+    if start != n:
+        raise ValueError(f"{group.store}: got {start} rows, expected {n}")
+
+
+def _chunks(blocks: Iterable[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+    """Cut blocks of any number of rows into blocks whose widest array fills a chunk."""
+    held: list[dict[str, np.ndarray]] = []
+    count = 0
+    for block in blocks:
+        size = max(1, CHUNK_BYTES // max(rows[:1].nbytes for rows in block.values()))
+        held.append(block)
+        count += len(next(iter(block.values())))
+        while count >= size:
+            joined = {name: np.concatenate([b[name] for b in held]) for name in block}
+            yield {name: rows[:size] for name, rows in joined.items()}
+            held = [{name: rows[size:] for name, rows in joined.items()}]
+            count -= size
+    if count:
+        yield {name: np.concatenate([b[name] for b in held]) for name in held[0]}
+
+
+def _versions() -> dict[str, str]:
+    """Of the libraries that are here: not every environment has all."""
+    return {d: version(d) for d in LIBRARIES if find_spec(d.replace("scikit-learn", "sklearn"))}
+
+
+def named(paths: Iterable[str | Path]) -> dict[str, Path]:
+    """Stores by the name of their file, without its endings; in the same order."""
+    return {Path(path).name.removesuffix(".zarr.zip"): Path(path) for path in paths}
+
+
+def digest(path: str | Path) -> str:
+    """Digest of what a store, or a file of torch, holds: from the CRCs in the zip's directory.
+
+    It reads no chunk. Two written at different times with the same content have the same digest.
+    """
+    with zipfile.ZipFile(path) as zipped:
+        entries = sorted((i.filename, i.CRC, i.file_size) for i in zipped.infolist())
+    return hashlib.sha256(repr(entries).encode()).hexdigest()[:16]

@@ -1,0 +1,155 @@
+"""Medoids: of each class at each layer, the member with the least sum of distances to all members."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import dask
+import dask.array as da
+import numpy as np
+from scipy.spatial.distance import cdist
+from threadpoolctl import threadpool_limits
+
+from detour import store
+from detour.logs import progress
+from detour.store import Made
+
+# Rows of float64 distances that are held at once while candidates are decided.
+BLOCK = 256
+
+# Classes per thread between two lines of the log.
+ROUND = 16
+
+
+@dataclass(frozen=True)
+class Medoid:
+    """The medoid of one class.
+
+    Attributes
+    ----------
+    index : int
+        Its place among the members.
+    cost : float
+        Sum of its L2 distances to all members.
+    """
+
+    index: int
+    cost: float
+
+
+def medoid(x: np.ndarray) -> Medoid:
+    """The member with the least sum of L2 distances to all members (Caldelli et al. 2019, eq. 1).
+
+    The same as `cdist(x, x).sum(1).argmin()` in float64, on every input: ties go to the lowest index.
+
+    Parameters
+    ----------
+    x : float32 [n, N]
+        Members of the class, n >= 1.
+
+    Notes
+    -----
+    One matrix product in float32 gives every cost within a bound; only members whose cost may be the least
+    are compared in float64.
+
+    Raises
+    ------
+    ValueError
+        If there is no member, or a value is not finite.
+    """
+    if len(x) == 0:
+        raise ValueError("a class has no members, expected at least one reference image of each")
+    if not np.isfinite(x).all():
+        raise ValueError("activations have values that are not finite; is the classifier broken?")
+    members = candidates(x)
+    exact = x.astype(np.float64)
+    costs = np.concatenate([
+        cdist(exact[members[i : i + BLOCK]], exact).sum(1) for i in range(0, len(members), BLOCK)
+    ])  # fmt: skip
+    best = int(costs.argmin())
+    return Medoid(int(members[best]), float(costs[best]))
+
+
+def candidates(x: np.ndarray) -> np.ndarray:
+    """Members whose cost may be the least, ascending.
+
+    Notes
+    -----
+    With u the unit roundoff of float32, y the centred rows and r their norms, the product gives
+    s = r_i^2 + r_j^2 - 2 y_i.y_j within e = g (r_i + r_j)^2 + a, where g bounds the rounding of a sum of N
+    products in any order (Higham 2002, section 3.1) and of the few operations after it, and a what
+    underflows. As |sqrt(s) - sqrt(t)| <= |s - t| / max(sqrt(s), sqrt(t)) and <= sqrt(|s - t|), a distance
+    is within min(e / sqrt(s), sqrt(e)), and centring, which rounds each value once, adds u (r_i + r_j).
+    """
+    n, N = x.shape
+    u, tiny = float(np.finfo(np.float32).eps) / 2, float(np.finfo(np.float32).tiny)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        y = x - x.mean(0, dtype=np.float64).astype(np.float32)
+        norms = np.linalg.norm(y.astype(np.float64), axis=1)
+        r = norms.astype(np.float32)
+        s = y @ y.T
+        s *= -2
+        s += (r**2)[:, None]
+        s += (r**2)[None, :]
+        np.maximum(s, 0, out=s)
+        g = (N + 8) * u / (1 - (N + 8) * u)
+        e = r[:, None] + r[None, :]
+        e *= e
+        e *= np.float32(1.01 * g)
+        e += np.float32(4 * N * tiny)
+        np.sqrt(s, out=s)
+        error = np.minimum(e / s, np.sqrt(e))
+        cost = s.sum(1, dtype=np.float64)
+        # The last term is the rounding of the centring, of the roots and of the operations on e.
+        bound = 1.01 * error.sum(1, dtype=np.float64) + 4 * u * (n * norms + norms.sum() + cost)
+        # Where a square overflowed nothing is known: comparisons with NaN are False, and all are kept.
+        beaten = cost - bound > np.min(cost + bound)
+    return np.flatnonzero(~beaten)
+
+
+def find(references: Sequence[str | Path], out: str | Path, *, layer: str, threads: int, made: Made) -> None:
+    """Store the medoids of one layer: medoid float32 [C, N_l], index, size int64 [C], cost float64 [C].
+
+    `index` counts all reference images, in the order of the shards.
+
+    Parameters
+    ----------
+    references
+        Stores of the reference activations, in the order of their classes.
+    threads
+        Classes that Dask works on at once.
+
+    Raises
+    ------
+    ValueError
+        If a class has no reference image.
+    """
+    shards = [store.read(path) for path in references]
+    label = np.concatenate([shard["label"][:] for shard in shards])
+    size = np.bincount(label, minlength=shards[0]["logits"].shape[1])
+    if not size.all():
+        raise ValueError(
+            f"classes {np.flatnonzero(size == 0).tolist()} have no reference images, expected at least one"
+            " each; add images or remove the classes' folders"
+        )
+    first = np.concatenate([[0], size.cumsum()[:-1]])
+    # One block a class: shards hold whole classes in order.
+    x = da.concatenate([da.from_zarr(shard[layer]) for shard in shards]).rechunk((tuple(size), -1))
+    tasks = [dask.delayed(medoid)(block) for block in x.to_delayed().ravel()]
+    found: list[Medoid] = []
+    # Some rounds, so that a long job can say how far it is; one thread each, as Dask brings its own.
+    starts = range(0, len(tasks), ROUND * threads)
+    with threadpool_limits(1):
+        for start in progress(starts, len(starts), f"{layer}: rounds of {ROUND * threads} classes"):
+            found += dask.compute(
+                *tasks[start : start + ROUND * threads], scheduler="threads", num_workers=threads
+            )
+    index = first + [m.index for m in found]
+    arrays = {
+        "medoid": x[index].compute(scheduler="threads", num_workers=threads),
+        "index": index,
+        "cost": np.array([m.cost for m in found]),
+        "size": size,
+    }
+    with store.create(out, made, references, layer=layer) as group:
+        store.write(group, len(size), [arrays])

@@ -1,0 +1,40 @@
+import dask.array as da
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detour import distances, store
+
+
+def brute_force(x: np.ndarray, medoids: np.ndarray) -> np.ndarray:
+    return np.sqrt(((x[:, None].astype(np.float64) - medoids[None].astype(np.float64)) ** 2).sum(2))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    n=st.integers(1, 30), C=st.integers(1, 5), N=st.integers(1, 40), rows=st.integers(1, 30),
+    offset=st.sampled_from([0, 1e4]), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_equal_brute_force_whatever_the_blocks(n, C, N, rows, offset, seed):
+    rng = np.random.default_rng(seed)
+    x = (rng.normal(size=(n, N)) + offset).astype(np.float32)
+    medoids = (rng.normal(size=(C, N)) + offset).astype(np.float32)
+    found = distances.distances(da.from_array(x, chunks=(rows, max(1, N // 2))), medoids).compute()
+    np.testing.assert_allclose(found, brute_force(x, medoids), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_store_is_images_by_layers_by_classes(rng, write_store, made, tmp_path, threads):
+    layers = {"b": rng.normal(size=(7, 4)), "a": rng.normal(size=(7, 9))}
+    layers = {name: x.astype(np.float32) for name, x in layers.items()}
+    medoids = {name: x[:3] for name, x in layers.items()}
+    labels = {"label": np.arange(7), "predicted": np.arange(7)[::-1].copy()}
+    activations = write_store("set", layers | labels, layers=["b", "a"])
+    paths = [write_store(f"medoid-{name}", {"medoid": m}, layer=name) for name, m in medoids.items()]
+    distances.measure(activations, paths, tmp_path / "d.zarr.zip", threads=threads, made=made)
+    found = store.read(tmp_path / "d.zarr.zip")
+    expected = np.stack([brute_force(layers[name], medoids[name]) for name in ("b", "a")], axis=1)
+    assert found["distances"].dtype == np.float32
+    np.testing.assert_array_equal(found["distances"][:], expected.astype(np.float32))
+    np.testing.assert_array_equal(found["predicted"][:], labels["predicted"])

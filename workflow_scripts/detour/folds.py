@@ -1,0 +1,72 @@
+"""Folds: which source images a detector is trained, validated and tested on."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import KFold, StratifiedKFold
+
+from detour import store
+from detour.artefacts import written
+
+ROLES = ("train", "validation", "test")
+
+
+def folds(label: np.ndarray, count: int, *, stratify: bool, seed: int) -> np.ndarray:
+    """Deal source images into 2K groups: fold k tests on group 2k, validates on 2k + 1, trains on the rest.
+
+    So the K test parts are disjoint, and for K = 5 the shares are the paper's 80, 10 and 10 %. A fold is a
+    property of the source image, hence no version of a test image is trained on.
+
+    Parameters
+    ----------
+    label : int64 [n]
+        Classes of the source images.
+    count
+        K, the number of folds.
+    stratify
+        Whether every group has the classes in equal shares.
+
+    Returns
+    -------
+    str [n, K]
+        One of `ROLES`.
+    """
+    kind = StratifiedKFold if stratify else KFold
+    roles = np.full((len(label), count), "train", dtype=object)
+    deal = kind(2 * count, shuffle=True, random_state=seed).split(label, label)
+    for group, (_, members) in enumerate(deal):
+        roles[members, group // 2] = "validation" if group % 2 else "test"
+    return roles
+
+
+def deal(images: str | Path, out: str | Path, *, count: int, stratify: str, seed: int) -> None:
+    """Write the folds of a store of images as a table: source, label, and a role in each of fold-0 ..."""
+    original = store.read(images)
+    label = original["label"][:]
+    roles = folds(label, count, stratify=stratify == "class", seed=seed)
+    table = pd.DataFrame({"source": original["source"][:], "label": label})
+    table[[f"fold-{k}" for k in range(count)]] = roles
+    with written(out) as part:
+        table.to_csv(part, index=False)
+
+
+def sources(path: str | Path, fold: int, role: str) -> np.ndarray:
+    """Source images that have a role in a fold.
+
+    Returns
+    -------
+    int64 [m], ascending
+
+    Raises
+    ------
+    ValueError
+        If a source stands in the table twice, so that it could be trained and tested on.
+    """
+    table = pd.read_csv(path)
+    twice = table["source"][table["source"].duplicated()]
+    if len(twice):
+        raise ValueError(
+            f"{path}: source {twice.iloc[0]} stands twice, expected each once; delete it and run again"
+        )
+    return np.sort(table["source"][table[f"fold-{fold}"] == role].to_numpy())

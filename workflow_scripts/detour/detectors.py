@@ -1,0 +1,255 @@
+"""Detectors: tell adversarial from genuine images by what the earlier stages say of them."""
+
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from detour import store
+from detour.artefacts import written
+from detour.folds import sources
+from detour.logs import progress
+from detour.store import ORIGINAL
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where the earlier stages of a run left what detectors read.
+
+    Parameters
+    ----------
+    distances, activations
+        Stores by set; `original` is the genuine one, all others are adversarial.
+    references
+        Stores of the reference activations, in the order of their classes.
+    """
+
+    distances: Mapping[str, str | Path]
+    activations: Mapping[str, str | Path]
+    references: Sequence[str | Path]
+
+
+class Images:
+    """All versions of some source images, with what the earlier stages say of them, read when asked for.
+
+    Rows are grouped by set, in the order of the run.
+
+    Attributes
+    ----------
+    source : int64 [m]
+    set : str [m]
+    adversarial : bool [m]
+    """
+
+    def __init__(self, run: Run, sources: np.ndarray) -> None:
+        self.run = run
+        self._sources = sources
+        self.source = np.tile(sources, len(run.distances))
+        self.set = np.repeat(list(run.distances), len(sources))
+        self.adversarial = self.set != ORIGINAL
+
+    @cached_property
+    def distances(self) -> np.ndarray:
+        """float32 [m, L, C]"""
+        return self._rows(self.run.distances, "distances")
+
+    def activations(self, layer: str) -> np.ndarray:
+        """float32 [m, N_l]"""
+        return self._rows(self.run.activations, layer)
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """int64 [m]"""
+        return self._rows(self.run.activations, "predicted")
+
+    def reference(self, layer: str) -> np.ndarray:
+        """Of the reference images, float32 [r, N_l], or `label`, int64 [r]."""
+        return np.concatenate([store.read(path)[layer][:] for path in self.run.references])
+
+    def _rows(self, stores: Mapping[str, str | Path], name: str) -> np.ndarray:
+        return np.concatenate([store.read(path)[name][:][self._sources] for path in stores.values()])
+
+
+class Detector(Protocol):
+    """What a detector is: fitted once, then it scores; higher is more adversarial."""
+
+    def fit(self, train: Images, validation: Images, seed: int) -> list[dict[str, float]]:
+        """Learn, and return a history: what was seen after each pass over the training images."""
+
+    def score(self, images: Images) -> np.ndarray:
+        """float64 [m]"""
+
+    def state(self) -> dict[str, Any]:
+        """What `restored` needs: tensors and plain values."""
+
+    def restored(self, state: dict[str, Any]) -> Self:
+        """This detector as it was when `state` was taken."""
+
+
+class LSTM:
+    """The paper's detector: an LSTM over the layers' distances (Caldelli et al. 2019).
+
+    The last hidden state goes into one linear unit; binary cross-entropy, Adam; the epoch with the best
+    validation AUC is kept.
+
+    Parameters
+    ----------
+    hidden
+        Units of the LSTM.
+    scale
+        `raw`, or `standard`: mean 0 and deviation 1 on the training images, per layer and class.
+    """
+
+    def __init__(self, *, hidden: int, epochs: int, batch_size: int, lr: float, scale: str) -> None:
+        self.hidden, self.epochs, self.batch_size, self.lr = hidden, epochs, batch_size, lr
+        self.scale = scale
+
+    def fit(self, train: Images, validation: Images, seed: int) -> list[dict[str, float]]:
+        torch.manual_seed(seed)
+        x = torch.from_numpy(train.distances)
+        y = torch.from_numpy(train.adversarial).float()
+        self._build(x.shape[2])
+        if self.scale == "standard":
+            self.mean, self.std = x.mean(0), x.std(0).clamp_min(torch.finfo(x.dtype).tiny)
+        batches = DataLoader(TensorDataset((x - self.mean) / self.std, y), self.batch_size, shuffle=True)
+        optimizer = torch.optim.Adam(self.net.parameters(), lr=self.lr)
+        loss_of = nn.BCEWithLogitsLoss()
+        history: list[dict[str, float]] = []
+        best, kept = -1.0, self.net.state_dict()
+        for epoch in progress(range(1, self.epochs + 1), self.epochs, "epochs"):
+            losses = []
+            for rows, truth in batches:
+                optimizer.zero_grad(set_to_none=True)
+                loss = loss_of(self.net(rows), truth)
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.item())
+            auc = roc_auc_score(validation.adversarial, self.score(validation))
+            if auc > best:
+                best, kept = auc, copy.deepcopy(self.net.state_dict())
+            history.append({"epoch": epoch, "loss": float(np.mean(losses)), "validation_auc": auc})
+        self.net.load_state_dict(kept)
+        return history
+
+    @torch.inference_mode()
+    def score(self, images: Images) -> np.ndarray:
+        x = (torch.from_numpy(images.distances) - self.mean) / self.std
+        return self.net(x).double().numpy()
+
+    def state(self) -> dict[str, Any]:
+        return {"net": self.net.state_dict(), "mean": self.mean, "std": self.std}
+
+    def restored(self, state: dict[str, Any]) -> Self:
+        self._build(state["net"]["lstm.weight_ih_l0"].shape[1])
+        self.net.load_state_dict(state["net"])
+        self.mean, self.std = state["mean"], state["std"]
+        return self
+
+    def _build(self, classes: int) -> None:
+        self.net = _Sequence(classes, self.hidden)
+        self.mean, self.std = torch.tensor(0.0), torch.tensor(1.0)
+
+
+class _Sequence(nn.Module):
+    def __init__(self, classes: int, hidden: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(classes, hidden, batch_first=True)
+        self.unit = nn.Linear(hidden, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [m] of distances [m, L, C]."""
+        _, (last, _) = self.lstm(x)
+        return self.unit(last[-1]).squeeze(1)
+
+
+class KNN:
+    """The baseline, [16] of the paper: how few of an image's neighbours have the class it is taken for.
+
+    Parameters
+    ----------
+    layer
+        Whose activations are compared.
+    k
+        Number of nearest reference images.
+    """
+
+    def __init__(self, *, layer: str, k: int) -> None:
+        self.layer, self.k = layer, k
+
+    def fit(self, train: Images, validation: Images, seed: int) -> list[dict[str, float]]:
+        """Learn nothing: the reference images are all it needs."""
+        return [{"validation_auc": roc_auc_score(validation.adversarial, self.score(validation))}]
+
+    def score(self, images: Images) -> np.ndarray:
+        label = images.reference("label")
+        if self.k > len(label):
+            raise ValueError(f"detectors: k: found {self.k}, allowed: at most {len(label)} reference images")
+        neighbours = NearestNeighbors(n_neighbors=self.k, algorithm="brute").fit(images.reference(self.layer))
+        nearest = neighbours.kneighbors(images.activations(self.layer), return_distance=False)
+        return 1 - (label[nearest] == images.predicted[:, None]).mean(1)
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def restored(self, state: dict[str, Any]) -> Self:
+        return self
+
+
+# A new detector is one class and one line here, and its options one entry of the schema.
+METHODS: dict[str, type[LSTM] | type[KNN]] = {"lstm": LSTM, "knn": KNN}
+
+
+def detector(method: str, **options: Any) -> Detector:
+    """The untrained detector of that entry of the configuration."""
+    return METHODS[method](**options)
+
+
+def train(
+    run: Run, folds: str | Path, model: str | Path, history: str | Path, *,
+    fold: int, method: str, options: dict[str, Any], seed: int,
+) -> None:  # fmt: skip
+    """Fit a detector on a fold and write its state and its history."""
+    fitted = detector(method, **options)
+    part = {role: Images(run, sources(folds, fold, role)) for role in ("train", "validation")}
+    seen = fitted.fit(part["train"], part["validation"], seed=seed + fold)
+    with written(model) as path:
+        torch.save({"method": method, "options": options, "state": fitted.state()}, path)
+    with written(history) as path:
+        pd.DataFrame(seen).to_csv(path, index=False)
+
+
+def load(model: str | Path) -> Detector:
+    """A detector as it was trained."""
+    saved = torch.load(model, weights_only=True)
+    return detector(saved["method"], **saved["options"]).restored(saved["state"])
+
+
+def evaluate(
+    run: Run, folds: str | Path, model: str | Path, out: str | Path, *,
+    name: str, protocol: str, fold: int,
+) -> None:  # fmt: skip
+    """Score the test images of a fold.
+
+    The table has detector, protocol, fold, set, source, adversarial (0 or 1) and score.
+    """
+    images = Images(run, sources(folds, fold, "test"))
+    table = pd.DataFrame({
+        "detector": name, "protocol": protocol, "fold": fold,
+        "set": images.set, "source": images.source, "adversarial": images.adversarial.astype(int),
+        "score": load(model).score(images),
+    })  # fmt: skip
+    with written(out) as part:
+        table.to_csv(part, index=False)

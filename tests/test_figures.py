@@ -1,0 +1,126 @@
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from detour import figures
+
+
+@pytest.fixture
+def outcomes(tmp_path):
+    def write(rows):
+        path = tmp_path / "outcomes.csv"
+        pd.DataFrame(rows, columns=["set", "accuracy", "target_hits"]).to_csv(path, index=False)
+        return path
+
+    return write
+
+
+def test_the_attack_shown_hits_most_targets_or_is_the_one_asked_for(outcomes):
+    path = outcomes([("original", 0.9, None), ("a", 0.1, 0.3), ("b", 0.2, 0.8), ("noise", 0.05, None)])
+    assert figures.shown_attack(path, None) == "b"
+    assert figures.shown_attack(path, "a") == "a"
+    path = outcomes([("original", 0.9, None), ("weak", 0.8, None), ("strong", 0.2, None)])
+    assert figures.shown_attack(path, None) == "strong"
+
+
+@pytest.fixture
+def stores(rng, write_store, outcomes):
+    """Twelve images of three classes, of which an attack fools all or none."""
+
+    def write(fooled: bool):
+        label = np.arange(12) % 3
+        layers = ["first", "second"]
+        common = {"layers": layers, "classes": ["ant", "bee", "cat"]}
+        paths = {}
+        for name in ("original", "attack"):
+            wrong = fooled and name == "attack"
+            predicted = (label + 1) % 3 if wrong else label
+            images = rng.integers(0, 256, (12, 3, 8, 8), dtype=np.uint8)
+            x = {layer: rng.normal(size=(12, 6)).astype(np.float32) for layer in layers}
+            d = np.full((12, 2, 3), 2, np.float32)
+            d[np.arange(12), :, label] = 1
+            if wrong:
+                # The detour: the last layer is near the wrong class and far from the true one.
+                d[np.arange(12), 1, label], d[np.arange(12), 1, predicted] = 3, 0.5
+            known = {"label": label, "predicted": predicted}
+            paths[name] = {
+                "images": write_store(
+                    f"images/{name}", {"images": images, "label": label, "target": predicted}, **common
+                ),
+                "activations": write_store(f"activations/{name}", x | known, **common),
+                "distances": write_store(f"distances/{name}", {"distances": d} | known, **common),
+            }
+        x = {layer: rng.normal(size=(60, 6)).astype(np.float32) for layer in layers}
+        reference = write_store("reference/0", x | {"label": np.sort(np.arange(60) % 3)})
+        table = outcomes([("original", 1.0, None), ("attack", 0.0 if fooled else 1.0, float(fooled))])
+        stage = {key: [paths[name][key] for name in paths] for key in ("images", "activations", "distances")}
+        return {
+            "path": ({"distances": stage["distances"], "outcomes": table}, {"attack": None}),
+            "tsne": (
+                {
+                    "images": stage["images"][0],
+                    "activations": stage["activations"],
+                    "references": [reference],
+                    "outcomes": table,
+                },
+                {"attack": None, "size": 10, "seed": 0},
+            ),
+            "samples": (
+                {"images": stage["images"], "activations": stage["activations"], "outcomes": table},
+                {"attack": None, "count": 3},
+            ),
+        }
+
+    return write
+
+
+def texts(svg: Path) -> str:
+    """The comments in which matplotlib keeps the text that it draws as shapes."""
+    ET.parse(svg)
+    return svg.read_text()
+
+
+@pytest.mark.parametrize("name", ["path", "tsne", "samples"])
+def test_a_figure_is_the_same_bytes_twice(stores, tmp_path, name):
+    inputs, told = stores(fooled=True)[name]
+    for i in range(2):
+        figures.draw(name, tmp_path / f"{i}.svg", tmp_path / f"{i}.pdf", inputs, **told)
+    assert (tmp_path / "0.svg").read_bytes() == (tmp_path / "1.svg").read_bytes()
+    assert (tmp_path / "0.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize("name", ["path", "tsne"])
+def test_a_figure_says_that_nobody_was_fooled(stores, tmp_path, name):
+    inputs, told = stores(fooled=False)[name]
+    figures.draw(name, tmp_path / "a.svg", tmp_path / "a.pdf", inputs, **told)
+    assert "attack fooled the classifier on no image" in texts(tmp_path / "a.svg")
+
+
+def test_the_path_crosses_where_the_distances_do(stores):
+    inputs, told = stores(fooled=True)["path"]
+    figure = figures.layer_path(**inputs, **told)
+    before, after = ({line.get_label(): line.get_ydata() for line in axes.lines} for axes in figure.axes)
+    true, taken = "to the true class", "to the class it is taken for after the attack"
+    np.testing.assert_allclose(before[true], [1, 1])
+    np.testing.assert_allclose(before[taken], [2, 2])
+    np.testing.assert_allclose(after[true], [1, 3])
+    np.testing.assert_allclose(after[taken], [2, 0.5])
+
+
+def test_roc_draws_every_detector_with_its_auc(tmp_path, rng):
+    rows = [
+        (detector, "known", fold, name, i, int(name != "original"), rng.normal())
+        for detector in ("one", "two")
+        for fold in range(2)
+        for name in ("original", "a", "b")
+        for i in range(20)
+    ]
+    columns = ["detector", "protocol", "fold", "set", "source", "adversarial", "score"]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "scores.csv", index=False)
+    labels = [t.get_text() for t in figures.roc(tmp_path / "scores.csv").axes[0].get_legend().get_texts()]
+    assert [label.split()[0] for label in labels] == ["one", "two"]
+    titles = [axes.get_title() for axes in figures.roc_attacks(tmp_path / "scores.csv").axes]
+    assert titles == ["a", "b"]

@@ -1,0 +1,293 @@
+"""Figures of a run, each drawn as SVG for the report and as PDF for print."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from cycler import cycler
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.manifold import TSNE
+from sklearn.preprocessing import StandardScaler
+
+from detour import store
+from detour.artefacts import written
+from detour.metrics import FALSE_POSITIVE_RATES, auc, mean_roc, per_attack
+from detour.seeds import draw as seeded
+from detour.store import ORIGINAL, named
+
+Paths = Sequence[str | Path]
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9",
+)  # fmt: skip
+CYCLE = [BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY]
+
+STYLE = {
+    "axes.prop_cycle": cycler(color=CYCLE),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 10,
+    "figure.constrained_layout.use": True,
+    "font.size": 9,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,
+    # The same figure is the same bytes.
+    "svg.hashsalt": "detour",
+}
+
+
+def roc(scores: str | Path) -> Figure:
+    """Mean ROC over folds of every detector, with one standard deviation (fig. 3 of the paper)."""
+    table = pd.read_csv(scores)
+    figure, axes = plt.subplots(figsize=(4.8, 4.4))
+    _roc(axes, table, "all attacks")
+    return figure
+
+
+def roc_attacks(scores: str | Path) -> Figure:
+    """The same for each attack against the originals."""
+    table = pd.read_csv(scores)
+    attacks = [(name, chosen) for name, chosen in per_attack(table)][1:]
+    columns = min(4, len(attacks))
+    rows = -(-len(attacks) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(2.8 * columns, 3.0 * rows), squeeze=False, sharex=True, sharey=True
+    )
+    for panel, (name, chosen) in zip(axes.flat, attacks, strict=False):
+        _roc(panel, chosen, name)
+    for panel in axes.flat[len(attacks) :]:
+        panel.set_visible(False)
+    return figure
+
+
+def _roc(axes: Axes, scores: pd.DataFrame, title: str) -> None:
+    axes.plot([0, 1], [0, 1], color="0.7", lw=0.8, ls=":")
+    for (name, protocol), of_detector in scores.groupby(["detector", "protocol"], sort=False):
+        mean, std = mean_roc(of_detector)
+        total = auc(of_detector).iloc[0]
+        label = f"{name} {total['auc']:.3f} ± {total['std']:.3f}"
+        if scores["protocol"].nunique() > 1:
+            label = f"{protocol}: {label}"
+        (line,) = axes.plot(FALSE_POSITIVE_RATES, mean, label=label)
+        axes.fill_between(
+            FALSE_POSITIVE_RATES, np.clip(mean - std, 0, 1), np.clip(mean + std, 0, 1),
+            color=line.get_color(), alpha=0.18, lw=0,
+        )  # fmt: skip
+    axes.set(
+        title=title, xlabel="false positive rate", ylabel="true positive rate",
+        xlim=(0, 1), ylim=(0, 1.01), aspect="equal",
+    )  # fmt: skip
+    axes.label_outer()
+    axes.legend(loc="lower right", title="AUC", fontsize=8, title_fontsize=8)
+
+
+def shown_attack(outcomes: str | Path, wanted: str | None) -> str:
+    """The attack that the figures show: the one asked for, or the one that hits its target most often.
+
+    Without targets, the one that leaves the least accuracy.
+    """
+    if wanted:
+        return wanted
+    table = pd.read_csv(outcomes).set_index("set").drop(ORIGINAL)
+    hits = table["target_hits"]
+    return str(hits.idxmax() if hits.notna().any() else table["accuracy"].idxmin())
+
+
+def tsne(
+    images: str | Path, activations: Paths, references: Paths, outcomes: str | Path, *,
+    attack: str | None, size: int, seed: int,
+) -> Figure:  # fmt: skip
+    """t-SNE of three classes' reference activations with two originals and one adversarial image.
+
+    At four depths (fig. 2 of the paper). The adversarial image is the first that was right before the attack
+    and hit its target, one original is the image it was made from, the other one of the target's class.
+    """
+    name = shown_attack(outcomes, attack)
+    original, attacked = (store.read(named(activations)[s]) for s in (ORIGINAL, name))
+    label, before, after = original["label"][:], original["predicted"][:], attacked["predicted"][:]
+    fooled = np.flatnonzero((before == label) & (after != label))
+    partners = {int(c): np.flatnonzero((label == c) & (before == c)) for c in np.unique(label)}
+    chosen = [i for i in fooled if len(partners.get(int(after[i]), ()))]
+    if not chosen:
+        return _nothing(f"{name} fooled the classifier on no image")
+    source = chosen[0]
+    true, taken = int(label[source]), int(after[source])
+    others = [c for c in partners if c not in (true, taken)]
+    classes = [true, taken, *others[:1]]
+    names = store.read(images).attrs["classes"]
+    rows = _reference_rows(references, classes, size, seed)
+    layers = list(original.attrs["layers"])
+    depths = [layers[i] for i in np.unique(np.linspace(0, len(layers) - 1, 4).round().astype(int))]
+
+    figure, axes = plt.subplots(1, len(depths), figsize=(2.6 * len(depths), 3.1), squeeze=False)
+    for panel, layer in zip(axes.flat, depths, strict=True):
+        points = [store.read(path)[layer].oindex[where] for path, where, _ in rows]
+        points += [original[layer][:][[source, partners[taken][0]]], attacked[layer][:][[source]]]
+        x = StandardScaler().fit_transform(np.concatenate(points))
+        perplexity = min(30, (len(x) - 1) / 3)
+        flat = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(x)
+        belongs = np.concatenate([which for _, _, which in rows])
+        for colour, c in zip([BLUE, VERMILION, "0.6"], classes, strict=False):
+            members = flat[: len(belongs)][belongs == c]
+            panel.scatter(*members.T, s=6, color=colour, alpha=0.45, lw=0, label=f"class {names[c]}")
+        marks = (
+            (BLUE, "o", f"original of {names[true]}"),
+            (VERMILION, "o", f"original of {names[taken]}"),
+            (ORANGE, "*", f"{names[true]} attacked, taken for {names[taken]}"),
+        )
+        for (colour, marker, text), point in zip(marks, flat[len(belongs) :], strict=True):
+            size = 170 if marker == "*" else 60
+            panel.scatter(*point, s=size, marker=marker, color=colour, ec="black", lw=0.9, label=text)
+        panel.set(title=layer, xticks=[], yticks=[])
+        panel.spines[:].set_visible(False)
+    handles, texts = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside lower center", ncols=3, fontsize=8)
+    return figure
+
+
+def _reference_rows(
+    references: Paths, classes: list[int], size: int, seed: int
+) -> list[tuple[str | Path, np.ndarray, np.ndarray]]:
+    """Up to `size` rows of each class: the shard, the rows in it, and their classes."""
+    rows = []
+    for path in references:
+        label = store.read(path)["label"][:]
+        for c in classes:
+            members = np.flatnonzero(label == c)
+            if len(members):
+                taken = seeded(seed, "tsne", c).permutation(members)[:size]
+                rows.append((path, np.sort(taken), np.full(len(taken), c)))
+    return rows
+
+
+def layer_path(distances: Paths, outcomes: str | Path, *, attack: str | None) -> Figure:
+    """The detour: distances of the fooling images to the true and to the wrong class, layer by layer.
+
+    Relative to the median distance of the originals to their own class at each layer; median and middle half
+    of the images that were right before the attack and wrong after it.
+    """
+    name = shown_attack(outcomes, attack)
+    original, attacked = (store.read(named(distances)[s]) for s in (ORIGINAL, name))
+    label, before, after = original["label"][:], original["predicted"][:], attacked["predicted"][:]
+    fooled = np.flatnonzero((before == label) & (after != label))
+    if not len(fooled):
+        return _nothing(f"{name} fooled the classifier on no image")
+    layers = list(original.attrs["layers"])
+    own = original["distances"][:][np.arange(len(label)), :, label]
+    unit = np.median(own[before == label], axis=0)
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+    for panel, group, title in (
+        (axes[0], original, f"before the attack ({len(fooled)} images)"),
+        (axes[1], attacked, f"after {name}"),
+    ):
+        far = group["distances"][:][fooled]
+        for c, colour, text in (
+            (label[fooled], BLUE, "to the true class"),
+            (after[fooled], VERMILION, "to the class it is taken for after the attack"),
+        ):
+            low, middle, high = np.quantile(far[np.arange(len(c)), :, c] / unit, [0.25, 0.5, 0.75], axis=0)
+            panel.plot(layers, middle, color=colour, marker="o", ms=3, label=text)
+            panel.fill_between(layers, low, high, color=colour, alpha=0.18, lw=0)
+        panel.axhline(1, color="0.7", lw=0.8, ls=":")
+        panel.set(title=title, xlabel="layer")
+        panel.tick_params(axis="x", rotation=60)
+    axes[0].set_ylabel("distance to the medoid /\nmedian of originals to their own")
+    axes[0].legend(fontsize=8)
+    return figure
+
+
+def samples(
+    images: Paths, activations: Paths, outcomes: str | Path, *, attack: str | None, count: int
+) -> Figure:
+    """Test images under every attack, with the perturbations enlarged around grey."""
+    shown = shown_attack(outcomes, attack)
+    stored = {name: store.read(path) for name, path in named(images).items()}
+    predicted = {name: store.read(path)["predicted"][:] for name, path in named(activations).items()}
+    sets = list(stored)
+    label, classes = stored[ORIGINAL]["label"][:], stored[ORIGINAL].attrs["classes"]
+    right = predicted[ORIGINAL] == label
+    # Fooled ones first, of different classes as far as there are any.
+    order = np.lexsort((np.arange(len(label)), ~(right & (predicted[shown] != label))))
+    _, first = np.unique(label[order], return_index=True)
+    preferred = np.concatenate([order[np.sort(first)], order])
+    rows = list(dict.fromkeys(preferred.tolist()))[:count]
+
+    attacks = sets[1:]
+    figure, axes = plt.subplots(
+        len(rows), 1 + 2 * len(attacks), squeeze=False,
+        figsize=(1.15 * (1 + 2 * len(attacks)), 1.35 * len(rows) + 0.5),
+    )  # fmt: skip
+    for panels, i in zip(axes, rows, strict=True):
+        before = stored[ORIGINAL]["images"][i]
+        _image(panels[0], before, _verdict(predicted[ORIGINAL][i], label[i], -1, classes))
+        for j, name in enumerate(attacks):
+            after, target = stored[name]["images"][i], stored[name]["target"][i]
+            moved = after.astype(float) - before
+            largest = max(np.abs(moved).max(), 1)
+            _image(
+                panels[1 + 2 * j],
+                (127.5 + moved * 127.5 / largest).astype(np.uint8),
+                (f"\N{MULTIPLICATION SIGN} {127.5 / largest:.0f}", "0.4"),
+            )
+            _image(panels[2 + 2 * j], after, _verdict(predicted[name][i], label[i], target, classes))
+    for j, name in enumerate(sets):
+        axes[0][2 * j].set_title(name, fontsize=8)
+    return figure
+
+
+def _image(axes: Axes, pixels: np.ndarray, caption: tuple[str, str]) -> None:
+    axes.imshow(pixels.transpose(1, 2, 0), interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    text, colour = caption
+    axes.set_xlabel(text, color=colour, fontsize=7, labelpad=2)
+
+
+def _verdict(predicted: int, label: int, target: int, classes: Sequence[str]) -> tuple[str, str]:
+    """What the classifier takes an image for: green if right, red if that is the attack's target."""
+    name = classes[predicted]
+    if predicted == label:
+        return name, GREEN
+    return (f"{name} (target)", VERMILION) if predicted == target else (name, ORANGE)
+
+
+def _nothing(why: str) -> Figure:
+    figure = plt.figure(figsize=(5, 1))
+    figure.text(0.5, 0.5, f"nothing to show: {why}", ha="center", va="center")
+    return figure
+
+
+# A new figure is one function and one line here, and one rule.
+FIGURES: dict[str, Callable[..., Figure]] = {
+    "roc": roc,
+    "roc-attacks": roc_attacks,
+    "tsne": tsne,
+    "path": layer_path,
+    "samples": samples,
+}
+
+
+def draw(name: str, svg: str | Path, pdf: str | Path, inputs: dict[str, Any], **settings: Any) -> None:
+    """Draw a figure and write it twice.
+
+    Parameters
+    ----------
+    name
+        One of `FIGURES`.
+    inputs, settings
+        Its arguments: paths, and the rest.
+    """
+    mpl.use("agg")
+    with mpl.rc_context(STYLE):
+        figure = FIGURES[name](**inputs, **settings)
+        for path, dates in ((svg, {"Date": None}), (pdf, {"CreationDate": None})):
+            with written(path) as part:
+                figure.savefig(part, metadata=dates, dpi=200)
+        plt.close(figure)

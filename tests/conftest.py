@@ -1,5 +1,9 @@
-"""What several test modules share: small stores and networks."""
+"""What several test modules share: small stores and networks, and a finished run of the workflow."""
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,12 +11,36 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from detour import classifiers, store
 from detour.store import Made
 
 # Beside other processes, threads that wait for each other cost more than they give.
 torch.set_num_threads(1)
+
+ROOT = Path(__file__).parents[1]
+WORKFLOW = ("Snakefile", "rules", "workflow_scripts", "schemas", "config.yaml", "presets", "profiles",
+            "report", "envs")  # fmt: skip
+
+# The default run in small: every stage and every kind of entry, in about a minute.
+SMALL = {
+    "run": "small",
+    "dataset": {"name": "digits", "test": 100, "size": 16},
+    "classifier": {
+        "model": "resnet18",
+        "weights": "train",
+        "layers": ["maxpool", "layer2.1", "layer4.1"],
+        "training": {"epochs": 2},
+    },
+    "attacks": [
+        {"name": "step", "method": "iterative", "eps": 32, "steps": 3, "step": 16},
+        {"name": "noise", "method": "noise", "eps": 32},
+    ],
+    "folds": {"count": 2},
+    "detectors": [{"name": "lstm", "method": "lstm", "epochs": 3}, {"name": "knn", "method": "knn"}],
+    "figures": {"samples": 2, "tsne_images": 20},
+}
 
 
 @pytest.fixture
@@ -56,3 +84,50 @@ def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
         made=Made({}, ""),
     )
     return folder / "classifier.pt"
+
+
+class Workflow:
+    """A copy of the workflow in a folder of its own, with its configuration in `settings`."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        self.folder, self.settings = folder, settings
+        for name in WORKFLOW:
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
+            copy(ROOT / name, folder / name)
+
+    def snakemake(self, *options: str) -> subprocess.CompletedProcess[str]:
+        """Run `snakemake`; standard error is in `stdout`."""
+        (self.folder / "run.yaml").write_text(yaml.safe_dump(self.settings))
+        return subprocess.run(
+            [sys.executable, "-m", "snakemake", "--configfile", "run.yaml", "--cores", "2", *options],
+            cwd=self.folder,
+            # Scripts are to find the copied library, installed or not.
+            env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results" / self.settings["run"]
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    """The small run, finished. Tests leave it as it is, or copy it."""
+    workflow = Workflow(tmp_path_factory.mktemp("workflow"), SMALL)
+    ran = workflow.snakemake()
+    assert ran.returncode == 0, ran.stdout
+    workflow.printed = ran.stdout
+    return workflow
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of shared real images."""
+    folder = os.environ.get("DETOUR_DATA")
+    if not folder:
+        pytest.skip("DETOUR_DATA is not set: it names the folder of tiny-imagenet-20.tar")
+    return Path(folder)

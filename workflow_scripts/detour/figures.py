@@ -37,6 +37,7 @@ STYLE = {
     "font.size": 9,
     "legend.frameon": False,
     "pdf.fonttype": 42,
+    "savefig.bbox": "tight",
     # The same figure is the same bytes.
     "svg.hashsalt": "detour",
 }

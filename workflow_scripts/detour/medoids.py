@@ -135,8 +135,8 @@ def find(references: Sequence[str | Path], out: str | Path, *, layer: str, threa
     first = np.concatenate([[0], size.cumsum()[:-1]])
     # One block a class: shards hold whole classes in order.
     x = da.concatenate([da.from_zarr(shard[layer]) for shard in shards]).rechunk((tuple(size), -1))
-    tasks = [dask.delayed(medoid)(block) for block in x.to_delayed().ravel()]
-    found: list[Medoid] = []
+    tasks = [dask.delayed(_with_activation)(block) for block in x.to_delayed().ravel()]
+    found: list[tuple[Medoid, np.ndarray]] = []
     # Some rounds, so that a long job can say how far it is; one thread each, as Dask brings its own.
     starts = range(0, len(tasks), ROUND * threads)
     with threadpool_limits(1):
@@ -144,12 +144,17 @@ def find(references: Sequence[str | Path], out: str | Path, *, layer: str, threa
             found += dask.compute(
                 *tasks[start : start + ROUND * threads], scheduler="threads", num_workers=threads
             )
-    index = first + [m.index for m in found]
     arrays = {
-        "medoid": x[index].compute(scheduler="threads", num_workers=threads),
-        "index": index,
-        "cost": np.array([m.cost for m in found]),
+        "medoid": np.stack([activation for _, activation in found]),
+        "index": first + [m.index for m, _ in found],
+        "cost": np.array([m.cost for m, _ in found]),
         "size": size,
     }
     with store.create(out, made, references, layer=layer) as group:
         store.write(group, len(size), [arrays])
+
+
+def _with_activation(x: np.ndarray) -> tuple[Medoid, np.ndarray]:
+    """The medoid and its row, so that nothing is read twice."""
+    found = medoid(x)
+    return found, x[found.index]

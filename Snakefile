@@ -1,0 +1,77 @@
+from snakemake.utils import min_version
+
+min_version("9.14")
+
+
+# A --configfile replaces the default run instead of being mixed into it.
+if not workflow.overwrite_configfiles:
+
+    configfile: f"{workflow.basedir}/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/classifiers.smk"
+include: "rules/images.smk"
+include: "rules/attacks.smk"
+include: "rules/activations.smk"
+include: "rules/medoids.smk"
+include: "rules/distances.smk"
+include: "rules/folds.smk"
+include: "rules/detectors.smk"
+include: "rules/metrics.smk"
+include: "rules/figures.smk"
+include: "rules/report.smk"
+
+
+report: "report/workflow.rst"
+
+
+wildcard_constraints:
+    set="|".join(SETS),
+    attack="|".join(ATTACKS),
+    layer="|".join(map(re.escape, LAYERS)),
+    detector="|".join(DETECTORS),
+    protocol="|".join(config["protocols"]),
+    shard=r"\d+",
+    fold=r"\d+",
+
+
+rule all:
+    default_target: True
+    input:
+        "<run>/report.html",
+
+
+rule adversarials:
+    input:
+        expand("<run>/images/{attack}.zarr.zip", attack=ATTACKS),
+
+
+rule activations:
+    input:
+        ACTIVATIONS.values(),
+        REFERENCES,
+
+
+rule medoids:
+    input:
+        MEDOIDS,
+
+
+rule distances:
+    input:
+        DISTANCES.values(),
+
+
+rule detectors:
+    input:
+        EVALUATED,
+
+
+rule figures:
+    input:
+        expand("<run>/figures/{figure}.svg", figure=FIGURES),
+
+
+onsuccess:
+    show_result()

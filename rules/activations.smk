@@ -1,0 +1,49 @@
+rule activation:
+    input:
+        classifier="<run>/classifier.pt",
+        images="<run>/images/{set}.zarr.zip",
+    output:
+        "<run>/activations/{set}.zarr.zip",
+    log:
+        "<run>/logs/activations/{set}.log",
+    benchmark:
+        "<run>/benchmarks/activations/{set}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        gpu=GPU,
+    params:
+        settings=settings(layers=LAYERS, **without(COMPUTE, "seed")),
+        code=digest("activation.py"),
+    message:
+        "activations: run {wildcards.set} through the classifier"
+    script:
+        "../workflow_scripts/activation.py"
+
+
+rule reference_activation:
+    input:
+        classifier="<run>/classifier.pt",
+    output:
+        "<run>/activations/reference/{shard}.zarr.zip",
+    log:
+        "<run>/logs/activations/reference/{shard}.log",
+    benchmark:
+        "<run>/benchmarks/activations/reference/{shard}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        gpu=GPU,
+    params:
+        settings=lambda wildcards: settings(
+            layers=LAYERS,
+            dataset=REFERENCE,
+            number=int(wildcards.shard),
+            count=len(SHARDS),
+            **COMPUTE,
+        ),
+        code=digest("reference_activation.py"),
+    message:
+        f"activations: run reference shard {{wildcards.shard}} of {len(SHARDS)} through the classifier"
+    script:
+        "../workflow_scripts/reference_activation.py"

@@ -1,0 +1,21 @@
+rule attack:
+    input:
+        classifier="<run>/classifier.pt",
+        images=IMAGES["original"],
+    output:
+        "<run>/images/{attack}.zarr.zip",
+    log:
+        "<run>/logs/images/{attack}.log",
+    benchmark:
+        "<run>/benchmarks/images/{attack}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        gpu=GPU,
+    params:
+        settings=lambda wildcards: settings(attack=ATTACKS[wildcards.attack], **COMPUTE),
+        code=digest("attack.py"),
+    message:
+        "attacks: perturb the test images by {wildcards.attack}"
+    script:
+        "../workflow_scripts/attack.py"

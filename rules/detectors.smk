@@ -1,0 +1,59 @@
+# What detectors may read; one that does not, opens no file.
+RUN_STORES = {
+    "distances": DISTANCES.values(),
+    "activations": ACTIVATIONS.values(),
+    "references": REFERENCES,
+}
+
+
+rule train:
+    input:
+        **RUN_STORES,
+        folds="<run>/folds.csv",
+    output:
+        model=f"{FOLD}/model.pt",
+        history=f"{FOLD}/history.csv",
+    log:
+        f"<run>/logs/detectors/{ONE_FOLD}.train.log",
+    benchmark:
+        f"<run>/benchmarks/detectors/{ONE_FOLD}.train.tsv"
+    conda:
+        "../envs/torch.yaml"
+    params:
+        settings=lambda wildcards: settings(
+            fold=int(wildcards.fold),
+            method=DETECTORS[wildcards.detector]["method"],
+            options=without(DETECTORS[wildcards.detector], "name", "method"),
+            seed=config["seed"],
+        ),
+        code=digest("train.py"),
+    message:
+        "detectors: train {wildcards.detector} ({wildcards.protocol}) on fold {wildcards.fold}"
+    script:
+        "../workflow_scripts/train.py"
+
+
+rule evaluate:
+    input:
+        **RUN_STORES,
+        folds="<run>/folds.csv",
+        model=f"{FOLD}/model.pt",
+    output:
+        f"{FOLD}/scores.csv",
+    log:
+        f"<run>/logs/detectors/{ONE_FOLD}.evaluate.log",
+    benchmark:
+        f"<run>/benchmarks/detectors/{ONE_FOLD}.evaluate.tsv"
+    conda:
+        "../envs/torch.yaml"
+    params:
+        settings=lambda wildcards: settings(
+            name=wildcards.detector,
+            protocol=wildcards.protocol,
+            fold=int(wildcards.fold),
+        ),
+        code=digest("evaluate.py"),
+    message:
+        "detectors: evaluate {wildcards.detector} ({wildcards.protocol}) on fold {wildcards.fold}"
+    script:
+        "../workflow_scripts/evaluate.py"

@@ -1,0 +1,19 @@
+rule distance:
+    input:
+        activations="<run>/activations/{set}.zarr.zip",
+        medoids=MEDOIDS,
+    output:
+        "<run>/distances/{set}.zarr.zip",
+    log:
+        "<run>/logs/distances/{set}.log",
+    benchmark:
+        "<run>/benchmarks/distances/{set}.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        settings=settings(),
+        code=digest("distance.py"),
+    message:
+        "distances: measure {wildcards.set} against the medoids"
+    script:
+        "../workflow_scripts/distance.py"

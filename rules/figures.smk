@@ -1,0 +1,53 @@
+# Every figure is drawn by one rule of this form; what it reads and is told stands here.
+TABLES = {"scores": "<run>/scores.csv", "outcomes": "<run>/outcomes.csv"}
+SHOWN = {"attack": config["figures"]["attack"]}
+FIGURES = {
+    "roc": ({"scores": TABLES["scores"]}, {}),
+    "roc-attacks": ({"scores": TABLES["scores"]}, {}),
+    "path": ({"distances": DISTANCES.values(), "outcomes": TABLES["outcomes"]}, SHOWN),
+    "tsne": (
+        {
+            "images": IMAGES["original"],
+            "activations": ACTIVATIONS.values(),
+            "references": REFERENCES,
+            "outcomes": TABLES["outcomes"],
+        },
+        SHOWN | {"size": config["figures"]["tsne_images"], "seed": config["seed"]},
+    ),
+    "samples": (
+        {
+            "images": IMAGES.values(),
+            "activations": ACTIVATIONS.values(),
+            "outcomes": TABLES["outcomes"],
+        },
+        SHOWN | {"count": config["figures"]["samples"]},
+    ),
+}
+
+for figure, (read, told) in FIGURES.items():
+
+    rule:
+        name:
+            f"figure_{figure.replace('-', '_')}"
+        input:
+            **read,
+        output:
+            svg=report(
+                f"<run>/figures/{figure}.svg",
+                caption=f"../report/{figure}.rst",
+                category="Figures",
+            ),
+            pdf=f"<run>/figures/{figure}.pdf",
+        log:
+            f"<run>/logs/figures/{figure}.log",
+        benchmark:
+            f"<run>/benchmarks/figures/{figure}.tsv"
+        conda:
+            "../envs/torch.yaml"
+        params:
+            settings=settings(name=figure, **told),
+            code=digest("figure.py"),
+        message:
+            f"figures: draw {figure}"
+        script:
+            "../workflow_scripts/figure.py"

@@ -1,0 +1,18 @@
+rule fold:
+    input:
+        IMAGES["original"],
+    output:
+        "<run>/folds.csv",
+    log:
+        "<run>/logs/folds.log",
+    benchmark:
+        "<run>/benchmarks/folds.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        settings=settings(**config["folds"], seed=config["seed"]),
+        code=digest("fold.py"),
+    message:
+        "folds: deal the test images"
+    script:
+        "../workflow_scripts/fold.py"

@@ -1,0 +1,17 @@
+rule image:
+    output:
+        "<run>/images/original.zarr.zip",
+    log:
+        "<run>/logs/images/original.log",
+    benchmark:
+        "<run>/benchmarks/images/original.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 2
+    params:
+        settings=settings(dataset=TEST, **without(COMPUTE, "device")),
+        code=digest("image.py"),
+    message:
+        "images: store the test images"
+    script:
+        "../workflow_scripts/image.py"

@@ -1,0 +1,28 @@
+# Relative, so that a moved project is still the same project.
+TEXTS = Path(os.path.relpath(workflow.basedir), "report")
+CAPTIONS = [*FIGURES, "summary", "outcomes"]
+
+
+rule report:
+    input:
+        template=TEXTS / "report.html",
+        captions=[TEXTS / f"{name}.rst" for name in CAPTIONS],
+        figures=expand("<run>/figures/{figure}.svg", figure=FIGURES),
+        images=IMAGES["original"],
+        summary="<run>/summary.csv",
+        outcomes=TABLES["outcomes"],
+    output:
+        report("<run>/report.html", caption="../report/page.rst", category="Report"),
+    log:
+        "<run>/logs/report.log",
+    benchmark:
+        "<run>/benchmarks/report.tsv"
+    conda:
+        "../envs/torch.yaml"
+    params:
+        settings=settings(**config),
+        code=digest("report.py"),
+    message:
+        "report: write one page of it all"
+    script:
+        "../workflow_scripts/report.py"

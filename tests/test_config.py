@@ -1,0 +1,206 @@
+import copy
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from sklearn.datasets import load_digits
+
+from detour import config
+from detour.config import ConfigError
+from detour.images import Digits
+
+ROOT = Path(__file__).parents[1]
+SCHEMA = json.loads((ROOT / "schemas/config.schema.json").read_text())
+DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
+LEAST = {
+    "run": "least",
+    "dataset": {"name": "digits"},
+    "classifier": {"model": "resnet18", "weights": "train"},
+    "attacks": [{"name": "step", "method": "fgsm", "eps": 8}],
+    "detectors": [{"name": "lstm", "method": "lstm"}],
+}
+
+
+def load(settings):
+    return config.load(settings, SCHEMA)
+
+
+def changed(*path_and_value):
+    """The default run with one key changed, or added."""
+    *path, last, value = path_and_value
+    settings = copy.deepcopy(DEFAULT)
+    inner = settings
+    for key in path:
+        inner = inner[key]
+    inner[last] = value
+    return settings
+
+
+def keys(value, prefix=""):
+    """Every key of a configuration, entries of lists by their kind."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from keys(inner, f"{prefix}.{name}".lstrip("."))
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        for entry in value:
+            yield from keys(entry, f"{prefix}[{entry['method']}]")
+    else:
+        yield prefix
+
+
+def test_config_yaml_has_every_key_explained():
+    assert set(keys(load(DEFAULT))) == set(keys(DEFAULT))
+    lines = (ROOT / "config.yaml").read_text().splitlines()
+    for key in {key.replace("]", ".").split(".")[-1] for key in keys(DEFAULT)}:
+        assert any(re.search(rf"\b{key}: .*#", line) for line in lines), f"{key} is not explained"
+
+
+def test_config_yaml_has_the_defaults_where_it_says_nothing_else():
+    """All but the eps of digits, which has none, and the step, which its comment says."""
+    found = load(DEFAULT)
+    least = load(LEAST)
+    for section in ("dataset", "classifier", "folds", "protocols", "figures", "seed", "device", "batch_size"):
+        assert found[section] == least[section]
+    assert found["detectors"][0] == least["detectors"][0]
+
+
+def test_what_is_left_out_takes_the_defaults_and_the_input_stays():
+    before = copy.deepcopy(LEAST)
+    found = load(LEAST)
+    assert before == LEAST
+    assert found["classifier"]["training"] == {"epochs": 5, "batch_size": 64, "lr": 0.002}
+    assert found["folds"] == {"count": 5, "stratify": "class"}
+    assert found["attacks"][0]["target"] == "dataset"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (changed("seeds", 1), "seeds: found 'seeds', allowed: run, seed,.*did you mean `seed`"),
+        (changed("attacks", 0, "epss", 8), r"attacks\[0\].epss: found 'epss'.*did you mean `eps`"),
+        (changed("attacks", 0, "method", "fgms"), r"attacks\[0\].method: found 'fgms', allowed: fgsm, iterative, noise; did you mean `fgsm`"),
+        (changed("attacks", 1, "steps", 3), r"attacks\[1\].steps: found 'steps', allowed: name, method, eps"),
+        (changed("attacks", 3, "step", 33), r"attacks\[3\].step: found 33 in 'iterative_target', allowed: at most its eps, 32"),
+        (changed("attacks", 2, "name", "noise"), "attacks: the name 'noise' stands 2 times"),
+        (changed("attacks", 2, "name", "original"), "attacks: the name 'original' is taken"),
+        (changed("attacks", 0, "eps", 0.5), r"attacks\[0\].eps: found 0.5, expected integer"),
+        (changed("attacks", 0, "eps", 300), r"attacks\[0\].eps: found 300, expected at most 255"),
+        (changed("attacks", 0, {"name": "x", "method": "fgsm"}), r"attacks\[0\]: `eps` is missing"),
+        (changed("attacks", []), r"attacks: found \[\], expected at least 1 entries"),
+        (changed("detectors", 0, "lr", "1e-3"), r"detectors\[0\].lr: found the text '1e-3', expected a number;.*write 0.001"),
+        (changed("detectors", 1, "name", "lstm"), "detectors: the name 'lstm' stands 2 times"),
+        (changed("device", "gpu"), "device: found 'gpu', allowed: auto, cpu, cuda"),
+        (changed("dataset", "name", "digit"), "dataset.name: found 'digit', allowed: digits, image_folder; did you mean `digits`"),
+        (changed("dataset", "digits"), "dataset: found 'digits', expected a mapping with `name`"),
+        (changed("dataset", "shards", 11), "dataset.shards: found 11, allowed: at most one per class, 10"),
+        (changed("folds", "count", 25), r"folds.count: found 25.*\(digits\) has 48; allowed: at most 24"),
+        (changed("classifier", "weights", "there.pt"), "classifier.weights: found 'there.pt', and no such file"),
+        (changed("figures", "attack", "nois"), "figures.attack: found 'nois'.*did you mean `noise`"),
+        (changed("run", "a/b"), "run: found 'a/b', expected letters"),
+    ],
+)  # fmt: skip
+def test_an_error_names_key_value_what_is_allowed_and_the_nearest_spelling(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        load(settings)
+
+
+def test_everything_that_is_wrong_is_said_at_once():
+    settings = changed("seed", -1)
+    settings["device"] = "gpu"
+    del settings["run"]
+    with pytest.raises(
+        ConfigError, match=r"(?s)(?=.*seed: found -1)(?=.*device: found)(?=.*`run` is missing)"
+    ):
+        load(settings)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for part, classes in (("reference", "abc"), ("test", "ab")):
+        for name in classes:
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(8):
+                (tmp_path / part / name / f"{i}.png").touch()
+    return {
+        "name": "image_folder",
+        "reference": str(tmp_path / "reference"),
+        "test": str(tmp_path / "test"),
+        "crop": 8,
+        "shards": 3,
+    }
+
+
+def of(folders, **other):
+    return LEAST | {"dataset": folders, "folds": {"count": 4}} | other
+
+
+def test_folders_are_looked_at_before_any_job(folders):
+    load(of(folders))
+    with pytest.raises(ConfigError, match=r"folds.count: found 5.* \([ab]\) has 8; allowed: at most 4"):
+        load(of(folders, folds={"count": 5}))
+    load(of(folders, folds={"count": 5, "stratify": "none"}))
+    with pytest.raises(ConfigError, match="dataset.shards: found 4"):
+        load(of(folders | {"shards": 4}))
+    with pytest.raises(ConfigError, match=r"dataset: cannot read '.*nowhere'"):
+        load(of(folders | {"test": folders["test"] + "nowhere"}))
+    with pytest.raises(ConfigError, match="dataset.resize: found 4, allowed: at least `crop`, 8"):
+        load(of(folders | {"resize": 4}))
+    (Path(folders["test"]) / "cc").mkdir()
+    with pytest.raises(ConfigError, match="class 'cc' has no reference images.*did you mean `c`"):
+        load(of(folders, folds={"count": 2, "stratify": "none"}))
+
+
+def test_facts_about_digits_that_the_configuration_relies_on():
+    target = load_digits().target
+    assert (len(target), np.bincount(target).min()) == (config.DIGITS, config.DIGITS_RAREST)
+    for test in (40, 100, 500):
+        rarest = np.bincount(Digits(test, 8, 0).test_images().label).min()
+        assert rarest >= test * config.DIGITS_RAREST // config.DIGITS
+
+
+def test_layers_are_asked_of_torch_once(tmp_path, monkeypatch):
+    section = load(LEAST)["classifier"]
+    found = config.layers(section, tmp_path / "layers.json")
+    assert (len(found), found[0]) == (9, "maxpool")
+    monkeypatch.setattr(subprocess, "run", None)
+    assert config.layers(section, tmp_path / "layers.json") == found
+    with pytest.raises(TypeError):
+        config.layers(section | {"model": "resnet34"}, tmp_path / "layers.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layers": ["layer1.0", "layr2.0"]}, "layers: found 'layr2.0'.*did you mean `layer2.0`"),
+        ({"model": "resnet_18"}, "model: found 'resnet_18'.*did you mean `resnet18`"),
+        ({"weights": "IMAGENET1K_V9"}, "weights: found 'IMAGENET1K_V9', allowed: IMAGENET1K_V1"),
+    ],
+)
+def test_what_only_torch_can_tell_is_an_error_of_the_configuration(tmp_path, change, message):
+    with pytest.raises(ConfigError, match=message):
+        config.layers(load(LEAST)["classifier"] | change, tmp_path / "layers.json")
+    assert not (tmp_path / "layers.json").exists()
+
+
+def test_a_detector_s_layer_is_one_of_the_run_s():
+    assert config.layer("last", ["a", "b"], "here") == "b"
+    assert config.layer("a", ["a", "b"], "here") == "a"
+    with pytest.raises(ConfigError, match=r"detectors\[1\].layer: found 'c', allowed: a, b"):
+        config.layer("c", ["a", "b"], "detectors[1].layer")
+
+
+def test_reading_the_configuration_imports_nothing_heavy():
+    heavy = "torch", "pandas", "zarr", "dask", "sklearn", "scipy"
+    script = f"import sys, detour.config, detour.code; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", script], text=True).strip() == "[]"
+
+
+def test_the_table_of_the_readme_is_the_schema_s():
+    assert config.table(SCHEMA) in (ROOT / "README.md").read_text(), (
+        "run `make table` and paste what it prints"
+    )

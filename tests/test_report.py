@@ -1,0 +1,47 @@
+import re
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.sources, self.links, self.ids, self.text, self.open = [], [], set(), "", []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.sources += [found[key] for key in ("src", "srcset", "data") if key in found]
+        self.links += [found["href"]] if "href" in found else []
+        self.ids |= {found["id"]} if "id" in found else set()
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="session")
+def page(finished):
+    return Page((finished.results / "report.html").read_text())
+
+
+def test_page_needs_no_network(page):
+    assert len(page.sources) == 5
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in page.sources)
+    assert all(link.startswith("#") for link in page.links)
+    assert {link[1:] for link in page.links} <= page.ids
+
+
+def test_numbers_are_those_of_the_tables(page, finished):
+    for row in pd.read_csv(finished.results / "summary.csv").itertuples():
+        assert f"{row.auc:.3f} ± {row.std:.3f}" in re.sub(r"\s+", " ", page.text)
+    for row in pd.read_csv(finished.results / "outcomes.csv").itertuples():
+        assert f"{100 * row.accuracy:.1f} %" in page.text
+
+
+def test_page_says_how_it_was_made(page):
+    for text in ("scikit-learn", "cleverhans 4.0.0", "step: 16", "Exploiting CNN layer"):
+        assert text in page.text

@@ -1,0 +1,232 @@
+"""The workflow itself, run as a person would."""
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from conftest import ROOT, SMALL, Workflow
+from detour import attacks, detectors, figures, images, store
+
+pytestmark = pytest.mark.slow
+
+NOTHING = "Nothing to be done"
+
+
+def planned(workflow: Workflow, *options: str) -> dict[str, int]:
+    """Number of jobs of each rule that a dry run would start."""
+    ran = workflow.snakemake("--dry-run", *options)
+    assert ran.returncode == 0, ran.stdout
+    if NOTHING in ran.stdout:
+        return {}
+    table = ran.stdout.split("Job stats:")[1].split("total")[0]
+    return {
+        rule: int(count)
+        for rule, count in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)
+        if rule != "all"
+    }
+
+
+@pytest.fixture
+def copied(finished, tmp_path) -> Workflow:
+    """A copy of the finished run, to be changed."""
+    shutil.copytree(finished.folder, tmp_path / "copy")
+    workflow = object.__new__(Workflow)
+    workflow.folder, workflow.settings = tmp_path / "copy", json.loads(json.dumps(SMALL))
+    return workflow
+
+
+AFTER_SCORES = {
+    "summary": 1,
+    "report": 1,
+    **{f"figure_{name.replace('-', '_')}": 1 for name in figures.FIGURES},
+}
+TRAINED = {"train": 4, "evaluate": 4, **AFTER_SCORES}
+
+
+def test_run_prints_the_table_and_where_the_report_is(finished):
+    for row in csv.DictReader((finished.results / "summary.csv").open()):
+        numbers = f"{float(row['auc']):.3f} +{float(row['std']):.3f}"
+        assert re.search(f"{row['detector']} +known +{row['attack']} +{numbers}", finished.printed)
+    assert f"report: {finished.results / 'report.html'}" in finished.printed
+
+
+def test_each_job_says_what_it_does_and_keeps_a_log(finished):
+    for message in ("attacks: perturb the test images by step", "detectors: train lstm (known) on fold 1"):
+        assert message in finished.printed
+    log = (finished.results / "logs/activations/reference/0.log").read_text()
+    assert re.search(r"reference shard 1 of 2: batches of 100: \d+ of \d+ in", log)
+    assert "epoch 2 of 2" in (finished.results / "logs/classifier.log").read_text()
+
+
+def test_every_artefact_is_there_and_says_what_made_it(finished):
+    stores = sorted(finished.results.rglob("*.zarr.zip"))
+    assert len(stores) == 3 + 3 + 2 + 3 + 3
+    for path in stores:
+        attributes = store.read(path).attrs
+        assert {"settings", "code", "sources", "versions"} <= set(attributes)
+        for name, digest in attributes["sources"].items():
+            assert digest in [store.digest(p) for p in finished.results.rglob(name)]
+    assert not list(finished.results.rglob(".part-*"))
+    table = pd.read_csv(finished.results / "scores.csv")
+    assert len(table) == 2 * 2 * 3 * 25
+    assert not table.duplicated(["detector", "fold", "set", "source"]).any()
+
+
+def test_stored_attacks_are_within_their_budget(finished):
+    original = store.read(finished.results / "images/original.zarr.zip")["images"][:].astype(int)
+    for attack in SMALL["attacks"]:
+        found = store.read(finished.results / f"images/{attack['name']}.zarr.zip")["images"][:]
+        assert 0 < np.abs(found - original).max() <= attack["eps"]
+
+
+def test_nothing_is_done_twice(copied):
+    assert planned(copied) == {}
+    for path in (copied.folder / "workflow_scripts").rglob("*.py"):
+        path.touch()
+    copied.settings = dict(reversed(copied.settings.items()))
+    assert planned(copied, "--cores", "1") == {}
+
+
+def edit(copied: Workflow, file: str, old: str, new: str) -> None:
+    path = copied.folder / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_a_comment_reruns_nothing_and_a_constant_what_uses_it(copied):
+    library = "workflow_scripts/detour"
+    edit(copied, f"{library}/store.py", "import hashlib", "# A comment.\nimport hashlib")
+    edit(copied, f"{library}/medoids.py", "The member with the least", "A docstring with the least")
+    assert planned(copied) == {}
+    edit(copied, f"{library}/figures.py", '"#0072B2"', '"#0072B3"')
+    assert planned(copied) == {name: n for name, n in AFTER_SCORES.items() if name != "summary"}
+    edit(copied, f"{library}/medoids.py", "ROUND = 16", "ROUND = 17")
+    assert planned(copied) == {"medoid": 3, "distance": 3, **TRAINED}
+
+
+def test_a_changed_attack_reruns_its_chain_and_no_other(copied):
+    copied.settings["attacks"][0]["eps"] = 24
+    assert planned(copied) == {"attack": 1, "activation": 1, "distance": 1, **TRAINED}
+
+
+def test_changed_folds_detectors_and_report_rerun_what_follows(copied):
+    copied.settings["detectors"][0]["epochs"] = 4
+    assert planned(copied) == {"train": 2, "evaluate": 2, **AFTER_SCORES}
+    copied.settings["detectors"][0]["epochs"] = 3
+    copied.settings["folds"]["count"] = 3
+    assert planned(copied) == {**TRAINED, "fold": 1, "train": 6, "evaluate": 6}
+    copied.settings["folds"]["count"] = 2
+    edit(copied, "report/report.html", '<h2 id="samples">', '<h2 id="samples" >')
+    assert planned(copied) == {"report": 1}
+
+
+def test_a_wrong_configuration_stops_before_any_job(copied):
+    copied.settings["attacks"][0]["epss"] = 1
+    copied.settings["classifier"]["layers"] = ["layer5.0"]
+    ran = copied.snakemake()
+    assert ran.returncode != 0
+    assert (
+        "attacks[0].epss: found 'epss', allowed: name, method, eps, steps, step, target; did you mean `eps`"
+        in ran.stdout
+    )
+    assert "Job" not in ran.stdout
+    del copied.settings["attacks"][0]["epss"]
+    assert "found 'layer5.0'" in copied.snakemake().stdout
+
+
+def test_a_failed_job_shows_its_log_and_the_same_command_goes_on(copied):
+    scores = (copied.results / "scores.csv").read_bytes()
+    broken = copied.results / "distances/step.zarr.zip"
+    content = broken.read_bytes()
+    broken.write_bytes(content[: len(content) // 2])
+    ran = copied.snakemake("--forcerun", "train")
+    assert ran.returncode != 0
+    assert "step.zarr.zip: found a file that is no Zarr store" in ran.stdout
+    assert "delete it and run again" in ran.stdout
+    broken.unlink()
+    ran = copied.snakemake("--forcerun", "train")
+    assert ran.returncode == 0, ran.stdout
+    assert (copied.results / "scores.csv").read_bytes() == scores
+
+
+def test_snakemake_s_own_report_has_the_captions(finished):
+    ran = finished.snakemake("--report", "own.zip")
+    assert ran.returncode == 0, ran.stdout
+    assert (finished.folder / "own.zip").stat().st_size > 100_000
+
+
+def test_the_schema_has_every_entry_of_the_tables():
+    schema = json.loads((ROOT / "schemas/config.schema.json").read_text())
+
+    def kinds(options, field):
+        names = [option["$ref"].split("/")[-1] for option in options]
+        return {schema["$defs"][name]["properties"][field]["const"] for name in names}
+
+    properties = schema["properties"]
+    assert kinds(properties["attacks"]["items"]["oneOf"], "method") == set(attacks.METHODS)
+    assert kinds(properties["detectors"]["items"]["oneOf"], "method") == set(detectors.METHODS)
+    assert kinds(properties["dataset"]["oneOf"], "name") == set(images.DATASETS)
+
+
+def test_conda_environments_hold_what_is_locked():
+    locked = set((ROOT / "locks/run.txt").read_text().split("\n"))
+    locked = {line.split(" ;")[0] for line in locked}
+    for path in (ROOT / "envs").glob("*.yaml"):
+        pins = yaml.safe_load(path.read_text())["dependencies"][-1]["pip"]
+        assert {re.sub(r"\[.*\]", "", pin) for pin in pins} <= locked, path.name
+
+
+def test_the_demo_finds_most_attacks(tmp_path):
+    """The figures that the default run has to reach, from what is committed."""
+    settings = yaml.safe_load((ROOT / "config.yaml").read_text())
+    workflow = Workflow(tmp_path, settings)
+    ran = workflow.snakemake()
+    assert ran.returncode == 0, ran.stdout
+    table = pd.read_csv(workflow.results / "summary.csv").set_index(["detector", "attack"])["auc"]
+    assert table["lstm", "all"] >= 0.88
+    assert table["lstm", "all"] >= table["knn", "all"] + 0.10
+    outcomes = pd.read_csv(workflow.results / "outcomes.csv").set_index("set")
+    assert outcomes.loc["original", "accuracy"] >= 0.96
+    assert outcomes.loc["iterative_target", "target_hits"] >= 0.8
+
+
+@pytest.fixture(scope="session")
+def photographs(data, tmp_path_factory) -> Path:
+    """Four classes of tiny-imagenet-20, 20 test and 30 reference images each, grey-scale ones among them."""
+    folder = tmp_path_factory.mktemp("photographs")
+    shutil.unpack_archive(data / "tiny-imagenet-20.tar", folder)
+    for part, count in (("train", 30), ("val", 20)):
+        for i, place in enumerate(sorted((folder / "tiny-imagenet-20" / part).iterdir())):
+            for path in sorted(place.iterdir())[count if i < 20 else 0 :]:
+                path.unlink()
+    modes = {Image.open(path).mode for path in folder.rglob("*.JPEG")}
+    assert modes == {"RGB", "L"}
+    return folder / "tiny-imagenet-20"
+
+
+def test_one_s_own_images_and_network(photographs, data, tmp_path):
+    """The preset as it stands, but for its paths, on a part of the images."""
+    settings = yaml.safe_load((ROOT / "presets/image-folder.yaml").read_text())
+    settings["dataset"] |= {"reference": str(photographs / "train"), "test": str(photographs / "val")}
+    settings["classifier"]["weights"] = str(data / "tiny-imagenet-20-resnet18.pt")
+    settings["folds"] = {"count": 2}
+    settings["detectors"][0]["epochs"] = 20
+    settings["attacks"][-1]["steps"] = 5
+    settings["attacks"][-1]["step"] = 4
+    workflow = Workflow(tmp_path, settings)
+    ran = workflow.snakemake()
+    assert ran.returncode == 0, ran.stdout
+    outcomes = pd.read_csv(workflow.results / "outcomes.csv").set_index("set")
+    assert 0.5 < outcomes.loc["original", "accuracy"] < 0.8
+    assert outcomes.loc["iterative_target", "target_hits"] > 0.7
+    table = pd.read_csv(workflow.results / "summary.csv").set_index(["detector", "attack"])["auc"]
+    assert table["lstm", "fgsm_target"] > 0.7

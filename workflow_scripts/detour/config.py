@@ -1,0 +1,341 @@
+"""The configuration of a run: defaults and shape from the schema, sense from here.
+
+Nothing heavy is imported: every job reads the configuration again. What only torch can tell (the layers of
+a model) is asked in a process of its own and remembered.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from copy import deepcopy
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator, ValidationError
+
+from detour import code
+from detour.artefacts import written
+from detour.spelling import unknown
+
+Config = dict[str, Any]
+
+# Class sizes of scikit-learn's load_digits, which never change: 1,797 images, the rarest class has 174.
+DIGITS, DIGITS_RAREST = 1797, 174
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be run; the message lists everything that is wrong with it."""
+
+
+def load(config: Config, schema: Config) -> Config:
+    """Complete a configuration with the defaults of the schema and check it.
+
+    Parameters
+    ----------
+    config
+        As read from YAML.
+    schema
+        JSON schema (2020-12) of it.
+
+    Returns
+    -------
+    dict
+        A new configuration that has every key.
+
+    Raises
+    ------
+    ConfigError
+        Naming, for everything that is wrong, the key, what was found and what is allowed.
+    """
+    config = _with_defaults(config, schema, schema)
+    errors = Draft202012Validator(schema).iter_errors(config)
+    # What follows reads keys that only a configuration of the right shape has.
+    _raise(line for error in errors for line in _explain(error, schema))
+    _raise(_contradictions(config))
+    return config
+
+
+def layers(classifier: Config, remembered: Path) -> list[str]:
+    """Names of the layers that are compared, once they are known to be layers of the model.
+
+    Parameters
+    ----------
+    classifier
+        The section of the configuration.
+    remembered
+        JSON file that keeps the answer between runs.
+
+    Raises
+    ------
+    ConfigError
+        If torchvision has no such model or weights, or the model no such layer.
+    """
+    question = {
+        **{key: classifier[key] for key in ("model", "weights", "layers")},
+        "torchvision": version("torchvision"),
+        "code": code.digest(Path(__file__).with_name("classifiers.py")),
+    }
+    if remembered.exists():
+        answer = json.loads(remembered.read_text())
+        if answer["question"] == question:
+            return answer["layers"]
+    asked = subprocess.run(
+        [sys.executable, "-m", "detour.classifiers"],
+        input=json.dumps(question),
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if asked.returncode:
+        _raise([f"classifier: {asked.stderr.strip().splitlines()[-1].partition(': ')[2]}"])
+    found = json.loads(asked.stdout)
+    with written(remembered) as path:
+        path.write_text(json.dumps({"question": question, "layers": found}))
+    return found
+
+
+def layer(name: str, names: list[str], where: str) -> str:
+    """Resolve `last` and check the name of a layer."""
+    if name == "last":
+        return names[-1]
+    if name not in names:
+        _raise([unknown(where, name, names)])
+    return name
+
+
+def table(schema: Config) -> str:
+    """Markdown table of every key with its default and meaning, for the README."""
+    rows = [f"| `{key}` | `{default}` | {text} |" for key, default, text in _rows(schema, schema, "")]
+    return "\n".join(["| key | default | meaning |", "| --- | --- | --- |", *rows])
+
+
+def _rows(schema: Config, root: Config, key: str) -> Iterator[tuple[str, str, str]]:
+    schema = _resolved(schema, root)
+    options = schema.get("items", schema).get("oneOf", ())
+    for option in options:
+        option = _resolved(option, root)
+        field, value = _kind(option)
+        yield key, f"{field}: {value}", option["description"]
+        for name, child in option["properties"].items():
+            if name != field:
+                yield from _rows(child, root, f"{key}.{name}")
+    for name, child in schema.get("properties", {}).items():
+        yield from _rows(child, root, f"{key}.{name}".lstrip("."))
+    if not options and "properties" not in schema:
+        default = json.dumps(schema["default"]) if "default" in schema else "required"
+        yield key, default, schema["description"]
+
+
+def _resolved(schema: Config, root: Config) -> Config:
+    """Follow a reference; what stands beside it wins."""
+    if "$ref" not in schema:
+        return schema
+    target = root
+    for part in schema["$ref"].removeprefix("#/").split("/"):
+        target = target[part]
+    return {**target, **{k: v for k, v in schema.items() if k != "$ref"}}
+
+
+def _kind(option: Config) -> tuple[str, str]:
+    """The key and the value that tell an option of `oneOf` from the others."""
+    return next((k, child["const"]) for k, child in option["properties"].items() if "const" in child)
+
+
+def _chosen(value: Any, schema: Config, root: Config) -> Config | None:
+    """The option of `oneOf` that `value` means to be."""
+    for option in schema.get("oneOf", ()):
+        option = _resolved(option, root)
+        field, name = _kind(option)
+        if isinstance(value, dict) and value.get(field) == name:
+            return option
+    return None
+
+
+def _with_defaults(value: Any, schema: Config, root: Config) -> Any:
+    schema = _resolved(schema, root)
+    schema = _chosen(value, schema, root) or schema
+    if isinstance(value, dict):
+        value = dict(value)
+        for name, child in schema.get("properties", {}).items():
+            child = _resolved(child, root)
+            if "default" in child:
+                value.setdefault(name, deepcopy(child["default"]))
+            if name in value:
+                value[name] = _with_defaults(value[name], child, root)
+    elif isinstance(value, list) and "items" in schema:
+        value = [_with_defaults(item, schema["items"], root) for item in value]
+    return value
+
+
+def _explain(error: ValidationError, root: Config, at: str = "") -> list[str]:
+    """Lines for one violation: the key, what was found, what is allowed, the nearest spelling."""
+    key = at + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error.absolute_path)
+    found, rule = error.instance, error.validator_value
+    match error.validator:
+        case "oneOf":
+            option = _chosen(found, error.schema, root)
+            if option:
+                # Checked on its own, so that the other options say nothing.
+                inner = Draft202012Validator({"$defs": root["$defs"], **option}).iter_errors(found)
+                return [line for e in inner for line in _explain(e, root, key)]
+            kinds = [_kind(_resolved(option, root)) for option in rule]
+            field, allowed = kinds[0][0], [value for _, value in kinds]
+            if isinstance(found, dict) and field in found:
+                return [unknown(f"{_name(key)}.{field}", found[field], allowed)]
+            return [f"{_name(key)}: found {found!r}, expected a mapping with `{field}`: {', '.join(allowed)}"]
+        case "additionalProperties":
+            allowed = list(error.schema["properties"])
+            return [unknown(f"{key}.{k}".lstrip("."), k, allowed) for k in found if k not in allowed]
+        case "required":
+            missing = [name for name in rule if name not in found]
+            return [f"{_name(key)}: `{'`, `'.join(missing)}` is missing"]
+        case "enum":
+            return [unknown(_name(key), found, rule)]
+        case "type" if isinstance(found, str) and rule in ("number", "integer") and _is_number(found):
+            return [
+                f"{_name(key)}: found the text {found!r}, expected a number; YAML reads 1e-3 as text:"
+                f" write {float(found)!r}"
+            ]
+        case _:
+            return [f"{_name(key)}: found {found!r}, {_requirement(error)}"]
+
+
+def _name(key: str) -> str:
+    return key.lstrip(".") or "the configuration"
+
+
+def _requirement(error: ValidationError) -> str:
+    """What a keyword of JSON schema asks for, in words, and what the key means."""
+    rule = error.validator_value
+    match error.validator:
+        case "type":
+            text = f"expected {rule if isinstance(rule, str) else ' or '.join(rule)}"
+        case "minimum":
+            text = f"expected at least {rule}"
+        case "maximum":
+            text = f"expected at most {rule}"
+        case "exclusiveMinimum":
+            text = f"expected more than {rule}"
+        case "minItems":
+            text = f"expected at least {rule} entries"
+        case "maxItems":
+            text = f"expected at most {rule} entries"
+        case "uniqueItems":
+            text = "expected no entry twice"
+        case "pattern":
+            text = "expected letters, digits, - and _, and a letter or digit first"
+        case _:
+            text = error.message
+    meaning = error.schema.get("description")
+    return f"{text} ({meaning})" if meaning else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _contradictions(config: Config) -> list[str]:
+    """What a schema cannot say."""
+    return [
+        *_repeated(config),
+        *_attacks(config["attacks"]),
+        *_weights(config["classifier"]),
+        *_images(config),
+        *_figures(config),
+    ]
+
+
+def _repeated(config: Config) -> Iterator[str]:
+    for section, reserved in (("attacks", ["original", "reference"]), ("detectors", [])):
+        names = [entry["name"] for entry in config[section]]
+        for name, count in Counter(names).items():
+            if count > 1:
+                yield f"{section}: the name {name!r} stands {count} times; every entry needs its own"
+            if name in reserved:
+                yield f"{section}: the name {name!r} is taken by the workflow; choose another"
+
+
+def _attacks(attacks: list[Config]) -> Iterator[str]:
+    for i, attack in enumerate(attacks):
+        if 0 < attack["eps"] < attack.get("step", 0):
+            yield (
+                f"attacks[{i}].step: found {attack['step']} in {attack['name']!r}, allowed: at most its"
+                f" eps, {attack['eps']}"
+            )
+
+
+def _weights(classifier: Config) -> Iterator[str]:
+    weights = classifier["weights"]
+    if is_file(weights) and not Path(weights).is_file():
+        yield (
+            f"classifier.weights: found {weights!r}, and no such file in {Path.cwd()}; allowed: train, the"
+            " name of a weight enum of torchvision in capitals (IMAGENET1K_V1), or the path of a state dict"
+        )
+
+
+def is_file(weights: str) -> bool:
+    """Whether `classifier.weights` means a file; torchvision's enums are in capitals."""
+    return weights != "train" and not weights.isupper()
+
+
+def _images(config: Config) -> Iterator[str]:
+    dataset = config["dataset"]
+    if dataset["name"] == "digits":
+        classes, rarest = 10, dataset["test"] * DIGITS_RAREST // DIGITS
+        where = "digits"
+    else:
+        try:
+            reference = {path.name for path in _folders(dataset["reference"])}
+            test = {path.name: sum(1 for _ in os.scandir(path)) for path in _folders(dataset["test"])}
+        except OSError as error:
+            yield (
+                f"dataset: cannot read {error.filename!r} ({error.strerror}); expected a folder with one"
+                " folder of images per class"
+            )
+            return
+        for key, found in (("reference", reference), ("test", test)):
+            if len(found) < 2:
+                yield (
+                    f"dataset.{key}: found {len(found)} folders in {dataset[key]!r}, expected one per"
+                    " class and at least two"
+                )
+                return
+        for name in sorted(test.keys() - reference):
+            yield unknown(f"dataset.test: class {name!r} has no reference images", name, sorted(reference))
+        classes, rarest = len(reference), min(test.values())
+        where = min(test, key=lambda name: test[name])
+        if dataset["resize"] and dataset["resize"] < dataset["crop"]:
+            yield f"dataset.resize: found {dataset['resize']}, allowed: at least `crop`, {dataset['crop']}"
+    if dataset["shards"] > classes:
+        yield f"dataset.shards: found {dataset['shards']}, allowed: at most one per class, {classes}"
+    groups = 2 * config["folds"]["count"]
+    if config["folds"]["stratify"] == "class" and rarest < groups:
+        yield (
+            f"folds.count: found {groups // 2}, which deals each class into {groups} groups, and a class"
+            f" of the test images ({where}) has {rarest}; allowed: at most {rarest // 2}, or any with"
+            " `folds.stratify: none`"
+        )
+
+
+def _folders(path: str) -> list[os.DirEntry[str]]:
+    return [entry for entry in os.scandir(path) if entry.is_dir()]
+
+
+def _figures(config: Config) -> Iterator[str]:
+    name, names = config["figures"]["attack"], [attack["name"] for attack in config["attacks"]]
+    if name is not None and name not in names:
+        yield unknown("figures.attack", name, names)
+
+
+def _raise(problems: Iterable[str]) -> None:
+    if lines := [f"\n  {problem}" for problem in problems]:
+        raise ConfigError("the configuration cannot be run:" + "".join(lines))

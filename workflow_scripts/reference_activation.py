@@ -1,0 +1,20 @@
+import json
+
+import torch
+
+from detour import activations, images, logs
+from detour.store import Made
+
+logs.to_file(snakemake.log[0])
+torch.set_num_threads(snakemake.threads)
+settings = json.loads(snakemake.params.settings)
+made = Made(settings.copy(), snakemake.params.code)
+dataset = images.dataset(**settings.pop("dataset"), seed=settings.pop("seed"))
+activations.extract_reference(
+    snakemake.input.classifier,
+    dataset,
+    snakemake.output[0],
+    workers=snakemake.threads,
+    made=made,
+    **settings,
+)

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from detour import activations, attacks, detectors, distances, folds, medoids, store
 from detour.attacks import Attack
-from detour.detectors import KNN, LSTM, Images, Run
+from detour.detectors import KNN, LSTM, Run, Versions
 from detour.images import Digits, Labelled
 
 N, L, C, WIDTH = 120, 4, 3, 6
@@ -55,7 +55,7 @@ TRAIN, VALIDATION, TEST = np.arange(80), np.arange(80, 100), np.arange(100, 120)
 
 
 def test_rows_are_all_versions_of_the_sources(run):
-    found = Images(run, np.array([3, 7]))
+    found = Versions(run, np.array([3, 7]))
     np.testing.assert_array_equal(found.source, [3, 7, 3, 7])
     np.testing.assert_array_equal(found.set, ["original"] * 2 + ["attack"] * 2)
     np.testing.assert_array_equal(found.adversarial, [False, False, True, True])
@@ -69,8 +69,8 @@ def test_rows_are_all_versions_of_the_sources(run):
 @pytest.mark.parametrize("scale", ["raw", "standard"])
 def test_lstm_learns_what_there_is_to_learn(run, scale):
     detector = lstm(scale=scale)
-    history = detector.fit(Images(run, TRAIN), Images(run, VALIDATION), seed=0)
-    test = Images(run, TEST)
+    history = detector.fit(Versions(run, TRAIN), Versions(run, VALIDATION), seed=0)
+    test = Versions(run, TEST)
     assert roc_auc_score(test.adversarial, detector.score(test)) > 0.9
     assert len(history) == 15
     assert history[-1]["loss"] < history[0]["loss"]
@@ -100,15 +100,15 @@ def test_lstm_is_the_paper_s():
 
 
 def test_the_epoch_with_the_best_validation_auc_is_kept(run):
-    detector, validation = lstm(), Images(run, VALIDATION)
-    history = detector.fit(Images(run, TRAIN), validation, seed=0)
+    detector, validation = lstm(), Versions(run, VALIDATION)
+    history = detector.fit(Versions(run, TRAIN), validation, seed=0)
     best = max(epoch["validation_auc"] for epoch in history)
     assert roc_auc_score(validation.adversarial, detector.score(validation)) == best
 
 
 @pytest.mark.parametrize("k", [1, 5, 80])
 def test_knn_equals_brute_force(run, k):
-    test = Images(run, TEST)
+    test = Versions(run, TEST)
     x, reference, label = test.activations("layer"), test.reference("layer"), test.reference("label")
     order = np.argsort(((x[:, None] - reference[None]) ** 2).sum(2), axis=1)[:, :k]
     expected = [1 - np.mean(label[row] == p) for row, p in zip(order, test.predicted, strict=True)]
@@ -117,7 +117,7 @@ def test_knn_equals_brute_force(run, k):
 
 def test_more_neighbours_than_images_is_an_error(run):
     with pytest.raises(ValueError, match="found 81, allowed: at most 80"):
-        KNN(layer="layer", k=81).score(Images(run, TEST))
+        KNN(layer="layer", k=81).score(Versions(run, TEST))
 
 
 @pytest.mark.parametrize(
@@ -138,16 +138,16 @@ def test_a_trained_detector_comes_back_from_its_file(run, tmp_path, method, opti
     assert list(found["source"]) == [*TEST, *TEST]
     assert list(found["adversarial"]) == [0] * len(TEST) + [1] * len(TEST)
     fitted = detectors.detector(method, **options)
-    fitted.fit(Images(run, TRAIN), Images(run, VALIDATION), seed=0)
-    np.testing.assert_allclose(found["score"], fitted.score(Images(run, TEST)), rtol=1e-6)
+    fitted.fit(Versions(run, TRAIN), Versions(run, VALIDATION), seed=0)
+    np.testing.assert_allclose(found["score"], fitted.score(Versions(run, TEST)), rtol=1e-6)
 
 
-def five_fold_auc(run: Run, label: np.ndarray, truth: Callable[[Images], None]) -> tuple[float, float]:
+def five_fold_auc(run: Run, label: np.ndarray, truth: Callable[[Versions], None]) -> tuple[float, float]:
     """Mean AUC of the LSTM over folds, and its standard error if there is nothing to learn."""
     values, errors = [], []
     roles = folds.folds(label, 5, stratify=True, seed=0)
     for k in range(5):
-        train, validation, test = (Images(run, np.flatnonzero(roles[:, k] == role)) for role in folds.ROLES)
+        train, validation, test = (Versions(run, np.flatnonzero(roles[:, k] == role)) for role in folds.ROLES)
         for part in (train, validation, test):
             truth(part)
         detector = lstm()
@@ -160,7 +160,7 @@ def five_fold_auc(run: Run, label: np.ndarray, truth: Callable[[Images], None]) 
 def test_shuffled_labels_give_chance(run, rng):
     """The distances tell the sets apart, and still nothing is found once the truth is drawn at random."""
 
-    def shuffle(part: Images) -> None:
+    def shuffle(part: Versions) -> None:
         part.adversarial = rng.permutation(part.adversarial)
 
     auc, error = five_fold_auc(run, np.arange(N) % C, shuffle)

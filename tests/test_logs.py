@@ -2,10 +2,7 @@ import re
 import subprocess
 import sys
 
-import pytest
-
 from detour import logs
-from detour.spelling import unknown
 
 
 def test_progress_passes_on_what_it_counts_and_says_what_is_left(caplog, monkeypatch):
@@ -27,18 +24,3 @@ def test_an_uncaught_exception_ends_in_the_log(tmp_path):
     assert ran.returncode == 1
     assert ran.stderr.strip() == "KeyError: 'key'"
     assert re.search(r"(?s)the job failed.*Traceback.*KeyError: 'key'", (tmp_path / "a.log").read_text())
-
-
-@pytest.mark.parametrize(
-    ("found", "allowed", "message"),
-    [
-        ("fgms", ["fgsm", "noise"], "key: found 'fgms', allowed: fgsm, noise; did you mean `fgsm`?"),
-        (3, ["fgsm"], "key: found 3, allowed: fgsm"),
-    ],
-)
-def test_a_name_that_is_not_there_gets_the_nearest_that_is(found, allowed, message):
-    assert unknown("key", found, allowed) == message
-
-
-def test_a_long_list_of_names_is_cut():
-    assert "name11, ... (40 in all)" in unknown("key", "x", [f"name{i}" for i in range(40)])

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from zarr.storage import ZipStore
 
 from detour import store
-from detour.artefacts import written
 
 
 @settings(max_examples=25, deadline=None)
@@ -64,13 +63,6 @@ def test_a_failed_job_leaves_nothing_and_an_old_artefact_as_it_was(write_store, 
         raise KeyboardInterrupt
     assert path.read_bytes() == old
     assert [p.name for p in tmp_path.iterdir()] == ["a.zarr.zip"]
-
-
-def test_what_is_not_complete_is_not_there(tmp_path):
-    with written(tmp_path / "a.csv") as part:
-        part.write_text("half")
-        assert not (tmp_path / "a.csv").exists()
-    assert (tmp_path / "a.csv").read_text() == "half"
 
 
 @pytest.mark.parametrize("n", [2, 4])

@@ -113,6 +113,30 @@ def test_a_comment_reruns_nothing_and_a_constant_what_uses_it(copied):
     assert planned(copied) == {"medoid": 3, "distance": 3, **TRAINED}
 
 
+@pytest.mark.parametrize(
+    ("target", "last"),
+    [
+        ("adversarials", {"classifier": 1, "image": 1, "attack": 2}),
+        ("activations", {"activation": 3, "reference_activation": 2}),
+        ("medoids", {"classifier": 1, "reference_activation": 2, "medoid": 3}),
+        ("distances", {"medoid": 3, "distance": 3}),
+        ("detectors", {"fold": 1, "train": 4, "evaluate": 4}),
+        ("figures", {"summary": 1, "figure_tsne": 1, "figure_roc": 1}),
+    ],
+)
+def test_a_part_of_a_run_has_a_target(copied, target, last):
+    assert planned(copied, target) == {}
+    copied.settings["run"] = "another"
+    jobs = planned(copied, target)
+    assert jobs.items() >= last.items()
+    assert "report" not in jobs
+
+
+def test_a_new_attack_of_a_known_method_runs_its_chain_without_code(copied):
+    copied.settings["attacks"].append({"name": "again", "method": "fgsm", "eps": 8, "target": "random"})
+    assert planned(copied) == {"attack": 1, "activation": 1, "distance": 1, **TRAINED}
+
+
 def test_a_changed_attack_reruns_its_chain_and_no_other(copied):
     copied.settings["attacks"][0]["eps"] = 24
     assert planned(copied) == {"attack": 1, "activation": 1, "distance": 1, **TRAINED}

@@ -42,7 +42,7 @@ class Run:
     references: Sequence[str | Path]
 
 
-class Images:
+class Versions:
     """All versions of some source images, with what the earlier stages say of them, read when asked for.
 
     Rows are grouped by set, in the order of the run.
@@ -86,10 +86,10 @@ class Images:
 class Detector(Protocol):
     """What a detector is: fitted once, then it scores; higher is more adversarial."""
 
-    def fit(self, train: Images, validation: Images, seed: int) -> list[dict[str, float]]:
+    def fit(self, train: Versions, validation: Versions, seed: int) -> list[dict[str, float]]:
         """Learn, and return a history: what was seen after each pass over the training images."""
 
-    def score(self, images: Images) -> np.ndarray:
+    def score(self, versions: Versions) -> np.ndarray:
         """float64 [m]"""
 
     def state(self) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class LSTM:
         self.hidden, self.epochs, self.batch_size, self.lr = hidden, epochs, batch_size, lr
         self.scale = scale
 
-    def fit(self, train: Images, validation: Images, seed: int) -> list[dict[str, float]]:
+    def fit(self, train: Versions, validation: Versions, seed: int) -> list[dict[str, float]]:
         torch.manual_seed(seed)
         x = torch.from_numpy(train.distances)
         y = torch.from_numpy(train.adversarial).float()
@@ -145,8 +145,8 @@ class LSTM:
         return history
 
     @torch.inference_mode()
-    def score(self, images: Images) -> np.ndarray:
-        x = (torch.from_numpy(images.distances) - self.mean) / self.std
+    def score(self, versions: Versions) -> np.ndarray:
+        x = (torch.from_numpy(versions.distances) - self.mean) / self.std
         return self.net(x).double().numpy()
 
     def state(self) -> dict[str, Any]:
@@ -189,17 +189,19 @@ class KNN:
     def __init__(self, *, layer: str, k: int) -> None:
         self.layer, self.k = layer, k
 
-    def fit(self, train: Images, validation: Images, seed: int) -> list[dict[str, float]]:
+    def fit(self, train: Versions, validation: Versions, seed: int) -> list[dict[str, float]]:
         """Learn nothing: the reference images are all it needs."""
         return [{"validation_auc": roc_auc_score(validation.adversarial, self.score(validation))}]
 
-    def score(self, images: Images) -> np.ndarray:
-        label = images.reference("label")
+    def score(self, versions: Versions) -> np.ndarray:
+        label = versions.reference("label")
         if self.k > len(label):
             raise ValueError(f"detectors: k: found {self.k}, allowed: at most {len(label)} reference images")
-        neighbours = NearestNeighbors(n_neighbors=self.k, algorithm="brute").fit(images.reference(self.layer))
-        nearest = neighbours.kneighbors(images.activations(self.layer), return_distance=False)
-        return 1 - (label[nearest] == images.predicted[:, None]).mean(1)
+        neighbours = NearestNeighbors(n_neighbors=self.k, algorithm="brute").fit(
+            versions.reference(self.layer)
+        )
+        nearest = neighbours.kneighbors(versions.activations(self.layer), return_distance=False)
+        return 1 - (label[nearest] == versions.predicted[:, None]).mean(1)
 
     def state(self) -> dict[str, Any]:
         return {}
@@ -223,7 +225,7 @@ def train(
 ) -> None:  # fmt: skip
     """Fit a detector on a fold and write its state and its history."""
     fitted = detector(method, **options)
-    part = {role: Images(run, sources(folds, fold, role)) for role in ("train", "validation")}
+    part = {role: Versions(run, sources(folds, fold, role)) for role in ("train", "validation")}
     seen = fitted.fit(part["train"], part["validation"], seed=seed + fold)
     with written(model) as path:
         torch.save({"method": method, "options": options, "state": fitted.state()}, path)
@@ -245,11 +247,11 @@ def evaluate(
 
     The table has detector, protocol, fold, set, source, adversarial (0 or 1) and score.
     """
-    images = Images(run, sources(folds, fold, "test"))
+    versions = Versions(run, sources(folds, fold, "test"))
     table = pd.DataFrame({
         "detector": name, "protocol": protocol, "fold": fold,
-        "set": images.set, "source": images.source, "adversarial": images.adversarial.astype(int),
-        "score": load(model).score(images),
+        "set": versions.set, "source": versions.source, "adversarial": versions.adversarial.astype(int),
+        "score": load(model).score(versions),
     })  # fmt: skip
     with written(out) as part:
         table.to_csv(part, index=False)

@@ -14,8 +14,8 @@ from detour import store
 from detour.logs import progress
 from detour.store import Made
 
-# Rows of float64 distances that are held at once while candidates are decided.
-BLOCK = 256
+# Entries of a block of the n x n distances, so that a large class takes no more memory: 64 MB in float32.
+ENTRIES = 2**24
 
 # Classes per thread between two lines of the log.
 ROUND = 16
@@ -63,9 +63,9 @@ def medoid(x: np.ndarray) -> Medoid:
         raise ValueError("activations have values that are not finite; is the classifier broken?")
     members = candidates(x)
     exact = x.astype(np.float64)
-    costs = np.concatenate([
-        cdist(exact[members[i : i + BLOCK]], exact).sum(1) for i in range(0, len(members), BLOCK)
-    ])  # fmt: skip
+    step = max(1, ENTRIES // len(x))
+    blocks = (members[i : i + step] for i in range(0, len(members), step))
+    costs = np.concatenate([cdist(exact[block], exact).sum(1) for block in blocks])
     best = int(costs.argmin())
     return Medoid(int(members[best]), float(costs[best]))
 
@@ -83,25 +83,28 @@ def candidates(x: np.ndarray) -> np.ndarray:
     """
     n, N = x.shape
     u, tiny = float(np.finfo(np.float32).eps) / 2, float(np.finfo(np.float32).tiny)
+    g = (N + 8) * u / (1 - (N + 8) * u)
+    cost, error = np.empty(n), np.empty(n)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         y = x - x.mean(0, dtype=np.float64).astype(np.float32)
         norms = np.linalg.norm(y.astype(np.float64), axis=1)
         r = norms.astype(np.float32)
-        s = y @ y.T
-        s *= -2
-        s += (r**2)[:, None]
-        s += (r**2)[None, :]
-        np.maximum(s, 0, out=s)
-        g = (N + 8) * u / (1 - (N + 8) * u)
-        e = r[:, None] + r[None, :]
-        e *= e
-        e *= np.float32(1.01 * g)
-        e += np.float32(4 * N * tiny)
-        np.sqrt(s, out=s)
-        error = np.minimum(e / s, np.sqrt(e))
-        cost = s.sum(1, dtype=np.float64)
+        step = max(1, ENTRIES // n)
+        for rows in (slice(i, i + step) for i in range(0, n, step)):
+            s = y[rows] @ y.T
+            s *= -2
+            s += (r[rows] ** 2)[:, None]
+            s += (r**2)[None, :]
+            np.maximum(s, 0, out=s)
+            e = r[rows, None] + r[None, :]
+            e *= e
+            e *= np.float32(1.01 * g)
+            e += np.float32(4 * N * tiny)
+            np.sqrt(s, out=s)
+            cost[rows] = s.sum(1, dtype=np.float64)
+            error[rows] = np.minimum(e / s, np.sqrt(e)).sum(1, dtype=np.float64)
         # The last term is the rounding of the centring, of the roots and of the operations on e.
-        bound = 1.01 * error.sum(1, dtype=np.float64) + 4 * u * (n * norms + norms.sum() + cost)
+        bound = 1.01 * error + 4 * u * (n * norms + norms.sum() + cost)
         # Where a square overflowed nothing is known: comparisons with NaN are False, and all are kept.
         beaten = cost - bound > np.min(cost + bound)
     return np.flatnonzero(~beaten)

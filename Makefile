@@ -35,8 +35,8 @@ lint: .venv/test
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing $< into .venv: some minutes and, with CUDA, 5 GB the first time"
 	$(if $(CUDA),cat,grep -vE '^(cuda|nvidia|triton)') $< > .venv/$*.lock
-	$(INSTALL) -r .venv/$*.lock
-	$(INSTALL) --no-build-isolation --editable .
+	$(INSTALL) $$(grep '^setuptools==' $<)
+	$(INSTALL) --no-build-isolation -r .venv/$*.lock --editable .
 	touch $@
 
 # The table of the configuration in the README.

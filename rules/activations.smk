@@ -40,7 +40,7 @@ rule reference_activation:
             dataset=REFERENCE,
             number=int(wildcards.shard),
             count=len(SHARDS),
-            **COMPUTE,
+            **without(COMPUTE, "seed"),
         ),
         code=digest("reference_activation.py"),
     message:

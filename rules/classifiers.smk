@@ -1,5 +1,11 @@
 CLASSIFIER = config["classifier"]
 TRAINED = CLASSIFIER["weights"] == "train"
+TRAINING = {
+    "training": CLASSIFIER["training"],
+    "dataset": REFERENCE,
+    "device": config["device"],
+    "seed": config["seed"],
+}
 
 
 rule classifier:
@@ -19,10 +25,8 @@ rule classifier:
     params:
         settings=settings(
             **without(CLASSIFIER, "layers", "training"),
-            training=CLASSIFIER["training"] if TRAINED else None,
-            dataset=REFERENCE,
-            device=config["device"],
-            seed=config["seed"],
+            classes=class_count(config["dataset"]),
+            **(TRAINING if TRAINED else {}),
         ),
         code=digest("classifier.py"),
     message:

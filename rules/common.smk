@@ -12,7 +12,7 @@ SCRIPTS = Path(workflow.basedir, "workflow_scripts")
 sys.path.insert(0, str(SCRIPTS))
 
 from detour import code
-from detour.config import ConfigError, is_file, layer, layers, load
+from detour.config import ConfigError, class_count, is_file, layer, layers, load
 
 try:
     config = load(
@@ -54,6 +54,8 @@ FOLDS = range(config["folds"]["count"])
 
 # What jobs need to know of the dataset; where a folder of test images is, most do not.
 TEST = without(config["dataset"], "shards")
+if config["dataset"]["name"] == "digits":
+    TEST["seed"] = config["seed"]
 REFERENCE = without(TEST, "test") if "reference" in TEST else TEST
 
 IMAGES = {s: f"<run>/images/{s}.zarr.zip" for s in SETS}

@@ -9,7 +9,7 @@ rule image:
         "../envs/torch.yaml"
     threads: 2
     params:
-        settings=settings(dataset=TEST, **without(COMPUTE, "device")),
+        settings=settings(dataset=TEST, seed=config["seed"]),
         code=digest("image.py"),
     message:
         "images: store the test images"

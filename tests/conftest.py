@@ -77,10 +77,7 @@ def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
         weights=str(folder / "state.pt"),
         mean=[0.485, 0.456, 0.406],
         std=[0.229, 0.224, 0.225],
-        training=None,
-        dataset=classifiers.Digits(test=100, size=32, seed=0),
-        device="cpu",
-        seed=0,
+        classes=10,
         made=Made({}, ""),
     )
     return folder / "classifier.pt"

@@ -49,7 +49,7 @@ def dataset():
 
 def test_set_and_reference_are_stored_row_for_row(resnet, dataset, made, tmp_path):
     options = {"layers": LAYERS, "device": "cpu", "made": made}
-    images.collect(dataset, tmp_path / "o.zarr.zip", seed=0, batch_size=24, workers=0, made=made)
+    images.collect(dataset, tmp_path / "o.zarr.zip", seed=0, workers=0, made=made)
     activations.extract(resnet, tmp_path / "o.zarr.zip", tmp_path / "a.zarr.zip", batch_size=7, **options)
     stored, found = store.read(tmp_path / "o.zarr.zip"), store.read(tmp_path / "a.zarr.zip")
     np.testing.assert_array_equal(found["label"][:], stored["label"][:])

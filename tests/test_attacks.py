@@ -99,7 +99,7 @@ def test_noise_is_uniform_and_leaves_the_global_generator_alone():
 def originals(tmp_path, made):
     def write(n):
         path = tmp_path / f"original-{n}.zarr.zip"
-        images.collect(Digits(test=n, size=32, seed=0), path, seed=0, batch_size=50, workers=0, made=made)
+        images.collect(Digits(test=n, size=32, seed=0), path, seed=0, workers=0, made=made)
         return path
 
     return write
@@ -131,7 +131,7 @@ def test_store_has_the_originals_rows_within_budget(resnet, originals, made, att
     target = found["target"][:]
     match attack.target:
         case None:
-            assert (target == images.NO_TARGET).all()
+            assert (target == store.NO_TARGET).all()
         case "dataset":
             np.testing.assert_array_equal(target, original["target"][:])
         case "random":

@@ -2,18 +2,15 @@ import pytest
 import torch
 from torchvision import models, transforms
 
-from detour import classifiers, images
+from detour import classifiers, images, store
 from detour.classifiers import Classifier, Training
 from detour.images import Digits
 from detour.store import Made
 
 
 def prepare(path, **changed):
-    options = {
-        "model": "resnet18", "weights": "train", "mean": [0.5] * 3, "std": [0.25] * 3, "training": None,
-        "dataset": Digits(test=100, size=16, seed=0), "device": "cpu", "seed": 0, "made": Made({}, ""),
-    }  # fmt: skip
-    classifiers.prepare(path / "classifier.pt", **(options | changed))
+    options = {"model": "resnet18", "weights": "train", "mean": [0.5] * 3, "std": [0.25] * 3, "classes": 10}
+    classifiers.prepare(path / "classifier.pt", made=Made({}, ""), **(options | changed))
     return classifiers.load(path / "classifier.pt", torch.device("cpu"))
 
 
@@ -50,6 +47,7 @@ def test_state_dict_may_lack_the_heads_that_only_training_uses(tmp_path):
         (lambda: classifiers.untrained("resnet18", 7, seed=0).state_dict(), "resnet18 with 10 classes"),
         (lambda: classifiers.untrained("resnet34", 10, seed=0).state_dict(), "unexpected"),
         (lambda: {"model": {}}, "missing or unexpected"),
+        (lambda: torch.nn.Linear(1, 1), "no state dict of resnet18"),
     ],
 )
 def test_weights_of_another_network_are_refused(tmp_path, state, message):
@@ -61,7 +59,7 @@ def test_weights_of_another_network_are_refused(tmp_path, state, message):
 def test_training_learns_and_the_seed_decides(tmp_path):
     dataset = Digits(test=100, size=16, seed=0)
     training = Training(epochs=2, batch_size=64, lr=0.002)
-    first, second = (prepare(tmp_path, training=training) for _ in range(2))
+    first, second = (prepare(tmp_path, training=training, dataset=dataset) for _ in range(2))
     pixels, label = dataset.test_images().images.tensors
     x = pixels.float() / 255
     assert (first(x).argmax(1) == label).float().mean() > 0.6
@@ -88,6 +86,8 @@ def test_auto_is_the_stem_and_every_block(model, count, first, last):
         ("resnet81", "auto", "did you mean `resnet18`"),
         ("resnet18", ["layer1.0", "layer5.0"], "did you mean `layer[1-4].0`"),
         ("vgg11", "auto", "neither the ResNet nor the Inception family"),
+        ("swin_t", ["features.1"], "put their channels last"),
+        ("regnet_y_400mf", ["stemm"], "did you mean `stem"),
     ],
 )
 def test_what_a_model_does_not_have_is_refused_with_the_nearest_name(model, names, message):
@@ -119,3 +119,25 @@ def test_the_gpu_gives_the_logits_of_the_cpu(resnet):
 
 def test_dataset_section_finds_its_class():
     assert images.dataset(name="digits", seed=3, test=50, size=8) == Digits(test=50, size=8, seed=3)
+
+
+def test_weight_enum_is_taken_if_its_classes_are_the_reference_s(tmp_path, monkeypatch):
+    """Without the download: torchvision is asked for the network of that enum."""
+    network = classifiers.untrained("resnet18", 1000, seed=0)
+    monkeypatch.setattr(classifiers, "get_model", lambda name, weights: network)
+    assert classifiers.pretrained("resnet18", "IMAGENET1K_V1", 1000) is network
+    with pytest.raises(ValueError, match="IMAGENET1K_V1 has 1000 classes, the reference images 10"):
+        classifiers.pretrained("resnet18", "IMAGENET1K_V1", 10)
+
+
+def test_few_images_are_trained_on_in_one_batch(tmp_path):
+    training = Training(epochs=1, batch_size=64, lr=0.002)
+    prepare(tmp_path, training=training, dataset=Digits(test=1770, size=16, seed=0))
+
+
+def test_classifier_says_what_made_it(tmp_path):
+    torch.save(classifiers.untrained("resnet18", 10, seed=0).state_dict(), tmp_path / "state.pt")
+    prepare(tmp_path, weights=str(tmp_path / "state.pt"))
+    about = torch.load(tmp_path / "classifier.pt", weights_only=True)["made"]
+    assert about["sources"] == {"state.pt": store.digest(tmp_path / "state.pt")}
+    assert {"settings", "code", "threads", "device", "versions"} <= set(about)

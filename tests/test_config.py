@@ -56,7 +56,7 @@ def keys(value, prefix=""):
 def test_config_yaml_has_every_key_explained():
     assert set(keys(load(DEFAULT))) == set(keys(DEFAULT))
     lines = (ROOT / "config.yaml").read_text().splitlines()
-    for key in {key.replace("]", ".").split(".")[-1] for key in keys(DEFAULT)}:
+    for key in set(re.findall(r"^\| `(?:\w+\.)*(\w+)` \| `(?!\w+: )", config.table(SCHEMA), re.M)):
         assert any(re.search(rf"\b{key}: .*#", line) for line in lines), f"{key} is not explained"
 
 
@@ -88,6 +88,8 @@ def test_what_is_left_out_takes_the_defaults_and_the_input_stays():
         (changed("attacks", 3, "step", 33), r"attacks\[3\].step: found 33 in 'iterative_target', allowed: at most its eps, 32"),
         (changed("attacks", 2, "name", "noise"), "attacks: the name 'noise' stands 2 times"),
         (changed("attacks", 2, "name", "original"), "attacks: the name 'original' is taken"),
+        (changed("attacks", 2, "name", "all"), "attacks: the name 'all' is taken"),
+        (changed("seed", 2**32), "seed: found 4294967296, expected at most 4294967295"),
         (changed("attacks", 0, "eps", 0.5), r"attacks\[0\].eps: found 0.5, expected integer"),
         (changed("attacks", 0, "eps", 300), r"attacks\[0\].eps: found 300, expected at most 255"),
         (changed("attacks", 0, {"name": "x", "method": "fgsm"}), r"attacks\[0\]: `eps` is missing"),
@@ -146,11 +148,19 @@ def test_folders_are_looked_at_before_any_job(folders):
     load(of(folders, folds={"count": 5, "stratify": "none"}))
     with pytest.raises(ConfigError, match="dataset.shards: found 4"):
         load(of(folders | {"shards": 4}))
-    with pytest.raises(ConfigError, match=r"dataset: cannot read '.*nowhere'"):
+    with pytest.raises(ConfigError, match=r"dataset.test: cannot read '.*nowhere'"):
         load(of(folders | {"test": folders["test"] + "nowhere"}))
     with pytest.raises(ConfigError, match="dataset.resize: found 4, allowed: at least `crop`, 8"):
         load(of(folders | {"resize": 4}))
-    (Path(folders["test"]) / "cc").mkdir()
+    with pytest.raises(ConfigError, match="folds.count: found 9, allowed: at most half the 16 test images"):
+        load(of(folders, folds={"count": 9, "stratify": "none"}))
+    other = Path(folders["test"]) / "cc"
+    other.mkdir()
+    with pytest.raises(ConfigError, match="dataset.test: found no image in '.*cc'"):
+        load(of(folders))
+    (other / "nested").mkdir()
+    for i in range(8):
+        (other / "nested" / f"{i}.JPG").touch()
     with pytest.raises(ConfigError, match="class 'cc' has no reference images.*did you mean `c`"):
         load(of(folders, folds={"count": 2, "stratify": "none"}))
 

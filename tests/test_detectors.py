@@ -12,7 +12,7 @@ from detour.attacks import Attack
 from detour.detectors import KNN, LSTM, Run, Versions
 from detour.images import Digits, Labelled
 
-N, L, C, WIDTH = 120, 4, 3, 6
+N, L, C, WIDTH = 600, 4, 3, 6
 
 
 def standard_error(positives: int, negatives: int) -> float:
@@ -127,12 +127,13 @@ def test_more_neighbours_than_images_is_an_error(run):
         ("knn", {"layer": "layer", "k": 3}),
     ],
 )
-def test_a_trained_detector_comes_back_from_its_file(run, tmp_path, method, options):
-    table = pd.DataFrame({"source": np.arange(N), "fold-0": "train"})
+def test_a_trained_detector_comes_back_from_its_file(run, made, tmp_path, method, options):
+    table = pd.DataFrame({"source": np.arange(120), "fold-0": "train"})
     table.loc[VALIDATION, "fold-0"], table.loc[TEST, "fold-0"] = "validation", "test"
     table.to_csv(tmp_path / "folds.csv")
     paths = tmp_path / "folds.csv", tmp_path / "model.pt"
-    detectors.train(run, *paths, tmp_path / "history.csv", fold=0, method=method, options=options, seed=0)
+    job = {"fold": 0, "method": method, "options": options, "seed": 0}
+    detectors.train(run, *paths, tmp_path / "history.csv", made=made, **job)
     detectors.evaluate(run, *paths, tmp_path / "scores.csv", name="d", protocol="known", fold=0)
     found = pd.read_csv(tmp_path / "scores.csv")
     assert list(found["source"]) == [*TEST, *TEST]
@@ -164,7 +165,7 @@ def test_shuffled_labels_give_chance(run, rng):
         part.adversarial = rng.permutation(part.adversarial)
 
     auc, error = five_fold_auc(run, np.arange(N) % C, shuffle)
-    assert abs(auc - 0.5) < 4 * error
+    assert abs(auc - 0.5) < 3 * error
 
 
 def test_two_clean_sets_give_chance_through_the_attack_s_write_path(resnet, made, tmp_path):
@@ -172,7 +173,7 @@ def test_two_clean_sets_give_chance_through_the_attack_s_write_path(resnet, made
     dataset = Digits(test=1200, size=32, seed=0)
     everything = dataset.test_images()
     halves = [
-        Labelled(torch.utils.data.Subset(everything.images, range(i, 1200, 2)), everything.label[i::2])
+        Labelled(torch.utils.data.Subset(everything.images, range(i, 1200, 2)), everything.label[i::2], [])
         for i in range(2)
     ]
     paths = {name: {} for name in ("images", "activations", "distances")}
@@ -207,4 +208,4 @@ def test_two_clean_sets_give_chance_through_the_attack_s_write_path(resnet, made
         distances.measure(paths["activations"][name], found, place("distances", name), threads=1, made=made)
     run = Run(paths["distances"], paths["activations"], [reference])
     auc, error = five_fold_auc(run, halves[0].label, lambda part: None)
-    assert abs(auc - 0.5) < 4 * error
+    assert abs(auc - 0.5) < 3 * error

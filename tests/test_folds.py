@@ -49,7 +49,7 @@ def test_table_gives_back_disjoint_sources(write_store, tmp_path):
         assert sorted(np.concatenate(parts)) == list(range(40))
 
 
-def test_an_unknown_role_or_a_source_twice_is_refused(tmp_path):
+def test_a_source_in_the_table_twice_is_refused(tmp_path):
     path = tmp_path / "folds.csv"
     path.write_text("source,label,fold-0\n0,0,train\n0,0,test\n")
     with pytest.raises(ValueError, match=r"folds\.csv: source 0 stands twice"):

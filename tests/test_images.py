@@ -5,8 +5,9 @@ from PIL import Image
 from scipy.stats import chisquare
 from sklearn.datasets import load_digits
 from torchvision import transforms as v1
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from detour import images, store
+from detour import folders, images, store
 from detour.images import Digits, Folder
 
 
@@ -88,10 +89,28 @@ def test_targets_are_uniform_over_the_other_classes_and_stay_when_images_are_add
 
 def test_store_has_the_bytes_that_are_attacked(made, tmp_path):
     dataset = Digits(test=30, size=16, seed=0)
-    images.collect(dataset, tmp_path / "o.zarr.zip", seed=0, batch_size=7, workers=2, made=made)
+    images.collect(dataset, tmp_path / "o.zarr.zip", seed=0, workers=2, made=made)
     found = store.read(tmp_path / "o.zarr.zip")
     assert (found["images"].shape, found["images"].dtype) == ((30, 3, 16, 16), np.uint8)
     np.testing.assert_array_equal(found["images"][:], dataset.test_images().images.tensors[0])
     np.testing.assert_array_equal(found["source"][:], np.arange(30))
     assert (found["target"][:] != found["label"][:]).all()
     assert found.attrs["classes"] == [str(i) for i in range(10)]
+    digits = load_digits()
+    rows = [int(name.removeprefix("digit ")) for name in found.attrs["names"]]
+    np.testing.assert_array_equal(digits.target[rows], found["label"][:])
+
+
+def test_folder_is_decoded_in_workers_and_rows_are_known_by_name(folder, made, tmp_path):
+    dataset = folder_dataset(folder)
+    images.collect(dataset, tmp_path / "o.zarr.zip", seed=0, workers=2, made=made)
+    found = store.read(tmp_path / "o.zarr.zip")
+    assert found.attrs["names"] == [f"dog/{i}.png" for i in range(4)]
+    np.testing.assert_array_equal(found["images"][2], dataset.test_images().images[2][0])
+
+
+def test_hidden_folders_are_no_classes_and_extensions_are_torchvision_s(folder):
+    (folder / "reference" / ".ipynb_checkpoints").mkdir()
+    assert folder_dataset(folder).classes == ["cat", "dog"]
+    assert set(folders.EXTENSIONS) == set(IMG_EXTENSIONS)
+    assert len(list(folders.images(folder / "test"))) == 4

@@ -12,6 +12,6 @@ activations.extract(
     snakemake.input.classifier,
     snakemake.input.images,
     snakemake.output[0],
-    made=Made(settings, snakemake.params.code),
+    made=Made(settings, snakemake.params.code, snakemake.threads),
     **settings,
 )

@@ -9,7 +9,7 @@ from detour.store import Made
 logs.to_file(snakemake.log[0])
 torch.set_num_threads(snakemake.threads)
 settings = json.loads(snakemake.params.settings)
-made = Made(settings.copy(), snakemake.params.code)
+made = Made(settings.copy(), snakemake.params.code, snakemake.threads)
 attacks.perturb(
     snakemake.input.classifier,
     snakemake.input.images,

@@ -10,5 +10,5 @@ distances.measure(
     snakemake.input.medoids,
     snakemake.output[0],
     threads=snakemake.threads,
-    made=Made(settings, snakemake.params.code),
+    made=Made(settings, snakemake.params.code, snakemake.threads),
 )

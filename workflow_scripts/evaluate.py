@@ -4,14 +4,10 @@ import torch
 
 from detour import detectors, logs
 from detour.detectors import Run
-from detour.store import named
 
 logs.to_file(snakemake.log[0])
 torch.set_num_threads(snakemake.threads)
 settings = json.loads(snakemake.params.settings)
-run = Run(
-    distances=named(snakemake.input.distances),
-    activations=named(snakemake.input.activations),
-    references=snakemake.input.references,
-)
+stores = snakemake.input
+run = Run.of(stores.distances, stores.activations, stores.references)
 detectors.evaluate(run, snakemake.input.folds, snakemake.input.model, snakemake.output[0], **settings)

@@ -5,6 +5,6 @@ from detour.store import Made
 
 logs.to_file(snakemake.log[0])
 settings = json.loads(snakemake.params.settings)
-made = Made(settings.copy(), snakemake.params.code)
-dataset = images.dataset(**settings.pop("dataset"), seed=settings["seed"])
+made = Made(settings.copy(), snakemake.params.code, snakemake.threads)
+dataset = images.dataset(**settings.pop("dataset"))
 images.collect(dataset, snakemake.output[0], workers=snakemake.threads, made=made, **settings)

@@ -9,6 +9,6 @@ medoids.find(
     snakemake.input,
     snakemake.output[0],
     threads=snakemake.threads,
-    made=Made(settings, snakemake.params.code),
+    made=Made(settings, snakemake.params.code, snakemake.threads),
     **settings,
 )

@@ -8,8 +8,8 @@ from detour.store import Made
 logs.to_file(snakemake.log[0])
 torch.set_num_threads(snakemake.threads)
 settings = json.loads(snakemake.params.settings)
-made = Made(settings.copy(), snakemake.params.code)
-dataset = images.dataset(**settings.pop("dataset"), seed=settings.pop("seed"))
+made = Made(settings.copy(), snakemake.params.code, snakemake.threads)
+dataset = images.dataset(**settings.pop("dataset"))
 activations.extract_reference(
     snakemake.input.classifier,
     dataset,

@@ -4,14 +4,14 @@ import torch
 
 from detour import detectors, logs
 from detour.detectors import Run
-from detour.store import named
+from detour.store import Made
 
 logs.to_file(snakemake.log[0])
 torch.set_num_threads(snakemake.threads)
 settings = json.loads(snakemake.params.settings)
-run = Run(
-    distances=named(snakemake.input.distances),
-    activations=named(snakemake.input.activations),
-    references=snakemake.input.references,
+made = Made(settings.copy(), snakemake.params.code, snakemake.threads)
+stores = snakemake.input
+run = Run.of(stores.distances, stores.activations, stores.references)
+detectors.train(
+    run, snakemake.input.folds, snakemake.output.model, snakemake.output.history, made=made, **settings
 )
-detectors.train(run, snakemake.input.folds, snakemake.output.model, snakemake.output.history, **settings)

@@ -2,5 +2,6 @@
 
 One module per stage, in the order of the data: images, classifiers, attacks, activations, medoids,
 distances, folds, detectors, metrics, figures, report. Later stages import earlier ones, never the other
-way round. `store`, `logs`, `code` and `config` are what several stages or the workflow share.
+way round. The others are what several stages share (artefacts, store, logs, seeds, folders, spelling) and
+what the workflow asks (config, code).
 """

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from detour import classifiers, store
 from detour.classifiers import Classifier
-from detour.images import NO_TARGET, targets
+from detour.images import targets
 from detour.logs import progress
 from detour.seeds import draw
-from detour.store import Made
+from detour.store import NO_TARGET, Made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,14 +133,14 @@ def perturb(
     label, source = original["label"][:], original["source"][:]
     target = original["target"][:]
     if attack.target == "random":
-        target = targets(label, len(original.attrs["classes"]), seed, attack.name)
+        target = targets(label, len(original.attrs["classes"]), seed, f"target of {attack.name}")
     n = len(label)
 
     def blocks() -> Iterator[dict[str, np.ndarray]]:
         starts = range(0, n, batch_size)
         for start in progress(starts, len(starts), f"{attack.name}: batches of {batch_size}"):
             rows = slice(start, start + batch_size)
-            seeds = [int(draw(seed, attack.name, i).integers(2**63)) for i in source[rows]]
+            seeds = [int(draw(seed, f"draws of {attack.name}", i).integers(2**63)) for i in source[rows]]
             aimed = target[rows] if attack.target else np.full_like(target[rows], NO_TARGET)
             yield {
                 "images": adversarial(net, original["images"][rows], target[rows], attack, seeds),

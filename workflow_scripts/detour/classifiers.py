@@ -4,8 +4,9 @@ import json
 import logging
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,9 @@ from torchvision import models
 from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.models.inception import Inception3
 from torchvision.models.resnet import ResNet
+from torchvision.models.swin_transformer import SwinTransformer
 
+from detour import store
 from detour.artefacts import written
 from detour.images import Digits, Folder, Labelled
 from detour.spelling import unknown
@@ -100,19 +103,19 @@ def pretrained(model: str, weights: str, classes: int) -> nn.Module:
     ValueError
         If the weights are for another network or another number of classes.
     """
-    if weights in get_model_weights(model).__members__:
-        network = get_model(model, weights=weights)
-        outputs = _outputs(network)
+    enum = get_model_weights(model)
+    if weights in enum.__members__:
+        outputs = len(enum[weights].meta["categories"])
         if outputs != classes:
             raise ValueError(
                 f"classifier.weights: {weights} has {outputs} classes, the reference images {classes};"
                 " use reference images of the classes that the network was trained on"
             )
-        return network
+        return get_model(model, weights=weights)
     network = _network(model, classes)
     try:
         _load_state(network, torch.load(weights, map_location="cpu", weights_only=True))
-    except (RuntimeError, AttributeError, TypeError) as error:
+    except (RuntimeError, AttributeError, TypeError, UnpicklingError) as error:
         raise ValueError(
             f"classifier.weights: {weights} is no state dict of {model} with {classes} classes, one per"
             f" folder of the reference: {error}"
@@ -134,10 +137,6 @@ def _load_state(network: nn.Module, state: dict[str, Tensor]) -> None:
         raise RuntimeError(f"missing or unexpected: {', '.join(wrong[:5])} ({len(wrong)} in all)")
 
 
-def _outputs(network: nn.Module) -> int:
-    return [m.out_features for m in network.modules() if isinstance(m, nn.Linear)][-1]
-
-
 def train(
     classifier: Classifier,
     images: Labelled,
@@ -156,7 +155,9 @@ def train(
     """
     torch.manual_seed(seed)
     classifier.train().to(device)
-    batches = DataLoader(images.images, training.batch_size, shuffle=True, drop_last=True)
+    n = len(images.label)
+    # No batch of one, of which batch norm knows no variance.
+    batches = DataLoader(images.images, min(n, training.batch_size), shuffle=True, drop_last=True)
     optimizer = torch.optim.Adam(classifier.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, training.lr, epochs=training.epochs, steps_per_epoch=len(batches)
@@ -181,8 +182,9 @@ def train(
 
 
 def prepare(
-    out: str | Path, *, model: str, weights: str, mean: list[float], std: list[float],
-    training: Training | None, dataset: Digits | Folder, device: str, seed: int, made: Made,
+    out: str | Path, *, model: str, weights: str, mean: list[float], std: list[float], classes: int,
+    made: Made, training: Training | None = None, dataset: Digits | Folder | None = None,
+    device: str = "cpu", seed: int = 0,
 ) -> None:  # fmt: skip
     """Train or fetch the classifier of a run and store it with what is needed to build it again.
 
@@ -190,15 +192,16 @@ def prepare(
     ----------
     weights
         `train`, the name of a weight enum, or the path of a state dict.
-    training
-        How, where `weights` is `train`.
-    dataset
-        Its classes are the classifier's, and its reference images are what it is trained on.
+    classes
+        Number of classes of the reference images.
+    training, dataset, device, seed
+        Where `weights` is `train`: how, on whose reference images, where, and of the first weights and the
+        order of the images.
     """
-    classes = len(dataset.classes)
-    if training:
+    used = device_of(device)
+    if training and dataset:
         classifier = Classifier(untrained(model, classes, seed), mean, std)
-        train(classifier, dataset.reference_images(), training, seed, device_of(device))
+        train(classifier, dataset.reference_images(), training, seed, used)
     else:
         classifier = Classifier(pretrained(model, weights, classes), mean, std)
     network = {
@@ -207,8 +210,10 @@ def prepare(
         # Set by torchvision's own weights of Inception, and no part of the state.
         "transform_input": getattr(classifier.network, "transform_input", None),
     }
+    sources = [weights] if Path(weights).is_file() else []
+    about = store.attributes_of(made, sources, device=str(used))
     with written(out) as part:
-        torch.save({"state": classifier.cpu().state_dict(), **network, **asdict(made)}, part)
+        torch.save({"state": classifier.cpu().state_dict(), **network, "made": about}, part)
 
 
 def load(path: str | Path, device: torch.device) -> Classifier:
@@ -240,8 +245,17 @@ def layers(model: str, names: str | list[str]) -> list[str]:
     available = list_models(module=models)
     if model not in available:
         raise ValueError(unknown("model", model, available))
-    with torch.device("meta"):
+    try:
+        with torch.device("meta"):
+            network = _network(model, classes=2)
+    except NotImplementedError:
+        # RegNets look at their first weights.
         network = _network(model, classes=2)
+    if isinstance(network, SwinTransformer):
+        raise ValueError(
+            f"model: found {model!r}, whose blocks put their channels last, allowed: models whose layers put"
+            " out [b, N], [b, N, H, W] or [b, tokens, N]"
+        )
     if isinstance(names, str):
         return _auto(model, network)
     known = [name for name, _ in network.named_modules() if name]

@@ -17,7 +17,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator, ValidationError
 
-from detour import code
+from detour import code, folders
 from detour.artefacts import written
 from detour.spelling import unknown
 
@@ -92,7 +92,8 @@ def layers(classifier: Config, remembered: Path) -> list[str]:
         check=False,
     )
     if asked.returncode:
-        _raise([f"classifier: {asked.stderr.strip().splitlines()[-1].partition(': ')[2]}"])
+        said = asked.stderr.strip().splitlines() or [f"it ended with {asked.returncode}"]
+        _raise([f"classifier: cannot look into {classifier['model']!r}: {said[-1]}"])
     found = json.loads(asked.stdout)
     with written(remembered) as path:
         path.write_text(json.dumps({"question": question, "layers": found}))
@@ -228,7 +229,7 @@ def _requirement(error: ValidationError) -> str:
         case "uniqueItems":
             text = "expected no entry twice"
         case "pattern":
-            text = "expected letters, digits, - and _, and a letter or digit first"
+            text = "expected letters, digits and some of - _ ., a letter or digit first"
         case _:
             text = error.message
     meaning = error.schema.get("description")
@@ -255,7 +256,7 @@ def _contradictions(config: Config) -> list[str]:
 
 
 def _repeated(config: Config) -> Iterator[str]:
-    for section, reserved in (("attacks", ["original", "reference"]), ("detectors", [])):
+    for section, reserved in (("attacks", ["original", "reference", "all"]), ("detectors", [])):
         names = [entry["name"] for entry in config[section]]
         for name, count in Counter(names).items():
             if count > 1:
@@ -287,34 +288,25 @@ def is_file(weights: str) -> bool:
     return weights != "train" and not weights.isupper()
 
 
+def class_count(dataset: Config) -> int:
+    """Number of classes of the reference images."""
+    return 10 if dataset["name"] == "digits" else len(folders.classes(dataset["reference"]))
+
+
 def _images(config: Config) -> Iterator[str]:
     dataset = config["dataset"]
     if dataset["name"] == "digits":
-        classes, rarest = 10, dataset["test"] * DIGITS_RAREST // DIGITS
-        where = "digits"
+        total, rarest, where = dataset["test"], dataset["test"] * DIGITS_RAREST // DIGITS, "digits"
     else:
-        try:
-            reference = {path.name for path in _folders(dataset["reference"])}
-            test = {path.name: sum(1 for _ in os.scandir(path)) for path in _folders(dataset["test"])}
-        except OSError as error:
-            yield (
-                f"dataset: cannot read {error.filename!r} ({error.strerror}); expected a folder with one"
-                " folder of images per class"
-            )
+        problems = list(_folders(dataset))
+        if problems:
+            yield from problems
             return
-        for key, found in (("reference", reference), ("test", test)):
-            if len(found) < 2:
-                yield (
-                    f"dataset.{key}: found {len(found)} folders in {dataset[key]!r}, expected one per"
-                    " class and at least two"
-                )
-                return
-        for name in sorted(test.keys() - reference):
-            yield unknown(f"dataset.test: class {name!r} has no reference images", name, sorted(reference))
-        classes, rarest = len(reference), min(test.values())
-        where = min(test, key=lambda name: test[name])
-        if dataset["resize"] and dataset["resize"] < dataset["crop"]:
-            yield f"dataset.resize: found {dataset['resize']}, allowed: at least `crop`, {dataset['crop']}"
+        test = Path(dataset["test"])
+        counts = {name: sum(1 for _ in folders.images(test / name)) for name in folders.classes(test)}
+        where = min(counts, key=lambda name: counts[name])
+        total, rarest = sum(counts.values()), counts[where]
+    classes = class_count(dataset)
     if dataset["shards"] > classes:
         yield f"dataset.shards: found {dataset['shards']}, allowed: at most one per class, {classes}"
     groups = 2 * config["folds"]["count"]
@@ -324,10 +316,38 @@ def _images(config: Config) -> Iterator[str]:
             f" of the test images ({where}) has {rarest}; allowed: at most {rarest // 2}, or any with"
             " `folds.stratify: none`"
         )
+    elif total < groups:
+        yield f"folds.count: found {groups // 2}, allowed: at most half the {total} test images"
 
 
-def _folders(path: str) -> list[os.DirEntry[str]]:
-    return [entry for entry in os.scandir(path) if entry.is_dir()]
+def _folders(dataset: Config) -> Iterator[str]:
+    found = {}
+    for key in ("reference", "test"):
+        root = Path(dataset[key])
+        try:
+            found[key] = folders.classes(root)
+        except OSError as error:
+            yield (
+                f"dataset.{key}: cannot read {dataset[key]!r} ({error.strerror}); expected a folder with one"
+                " folder of images per class"
+            )
+            return
+        if len(found[key]) < 2:
+            yield (
+                f"dataset.{key}: found {len(found[key])} folders in {dataset[key]!r}, expected one per"
+                " class and at least two"
+            )
+        for name in found[key]:
+            if next(folders.images(root / name), None) is None:
+                yield (
+                    f"dataset.{key}: found no image in {str(root / name)!r}, expected at least one"
+                    f" ({', '.join(folders.EXTENSIONS)}); add images or remove the folder"
+                )
+    for name in found["test"]:
+        if name not in found["reference"]:
+            yield unknown(f"dataset.test: class {name!r} has no reference images", name, found["reference"])
+    if dataset["resize"] and dataset["resize"] < dataset["crop"]:
+        yield f"dataset.resize: found {dataset['resize']}, allowed: at least `crop`, {dataset['crop']}"
 
 
 def _figures(config: Config) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """Detectors: tell adversarial from genuine images by what the earlier stages say of them."""
 
 import copy
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,9 +19,7 @@ from detour import store
 from detour.artefacts import written
 from detour.folds import sources
 from detour.logs import progress
-from detour.store import ORIGINAL
-
-logger = logging.getLogger(__name__)
+from detour.store import ORIGINAL, Made, named
 
 
 @dataclass(frozen=True)
@@ -40,6 +37,16 @@ class Run:
     distances: Mapping[str, str | Path]
     activations: Mapping[str, str | Path]
     references: Sequence[str | Path]
+
+    @classmethod
+    def of(
+        cls,
+        distances: Sequence[str | Path],
+        activations: Sequence[str | Path],
+        references: Sequence[str | Path],
+    ) -> Self:
+        """A run from the stores alone, whose file names are the names of the sets."""
+        return cls(named(distances), named(activations), references)
 
 
 class Versions:
@@ -221,14 +228,15 @@ def detector(method: str, **options: Any) -> Detector:
 
 def train(
     run: Run, folds: str | Path, model: str | Path, history: str | Path, *,
-    fold: int, method: str, options: dict[str, Any], seed: int,
+    fold: int, method: str, options: dict[str, Any], seed: int, made: Made,
 ) -> None:  # fmt: skip
     """Fit a detector on a fold and write its state and its history."""
     fitted = detector(method, **options)
     part = {role: Versions(run, sources(folds, fold, role)) for role in ("train", "validation")}
     seen = fitted.fit(part["train"], part["validation"], seed=seed + fold)
     with written(model) as path:
-        torch.save({"method": method, "options": options, "state": fitted.state()}, path)
+        about = store.attributes_of(made, run.distances.values())
+        torch.save({"method": method, "options": options, "state": fitted.state(), "made": about}, path)
     with written(history) as path:
         pd.DataFrame(seen).to_csv(path, index=False)
 

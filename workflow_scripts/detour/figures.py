@@ -18,7 +18,7 @@ from detour import store
 from detour.artefacts import written
 from detour.metrics import FALSE_POSITIVE_RATES, auc, mean_roc, per_attack
 from detour.seeds import draw as seeded
-from detour.store import ORIGINAL, named
+from detour.store import NO_TARGET, ORIGINAL, named
 
 Paths = Sequence[str | Path]
 
@@ -107,7 +107,7 @@ def tsne(
     """t-SNE of three classes' reference activations with two originals and one adversarial image.
 
     At four depths (fig. 2 of the paper). The adversarial image is the first that was right before the attack
-    and hit its target, one original is the image it was made from, the other one of the target's class.
+    and wrong after it; one original is what it was made from, the other is of the class it is taken for.
     """
     name = shown_attack(outcomes, attack)
     original, attacked = (store.read(named(activations)[s]) for s in (ORIGINAL, name))
@@ -116,7 +116,7 @@ def tsne(
     partners = {int(c): np.flatnonzero((label == c) & (before == c)) for c in np.unique(label)}
     chosen = [i for i in fooled if len(partners.get(int(after[i]), ()))]
     if not chosen:
-        return _nothing(f"{name} fooled the classifier on no image")
+        return _nothing(f"{name} led no image to a class that has originals classified right")
     source = chosen[0]
     true, taken = int(label[source]), int(after[source])
     others = [c for c in partners if c not in (true, taken)]
@@ -143,8 +143,15 @@ def tsne(
             (ORANGE, "*", f"{names[true]} attacked, taken for {names[taken]}"),
         )
         for (colour, marker, text), point in zip(marks, flat[len(belongs) :], strict=True):
-            size = 170 if marker == "*" else 60
-            panel.scatter(*point, s=size, marker=marker, color=colour, ec="black", lw=0.9, label=text)
+            panel.scatter(
+                *point,
+                s=170 if marker == "*" else 60,
+                marker=marker,
+                color=colour,
+                ec="black",
+                lw=0.9,
+                label=text,
+            )
         panel.set(title=layer, xticks=[], yticks=[])
         panel.spines[:].set_visible(False)
     handles, texts = axes.flat[0].get_legend_handles_labels()
@@ -227,7 +234,7 @@ def samples(
     )  # fmt: skip
     for panels, i in zip(axes, rows, strict=True):
         before = stored[ORIGINAL]["images"][i]
-        _image(panels[0], before, _verdict(predicted[ORIGINAL][i], label[i], -1, classes))
+        _image(panels[0], before, _verdict(predicted[ORIGINAL][i], label[i], NO_TARGET, classes))
         for j, name in enumerate(attacks):
             after, target = stored[name]["images"][i], stored[name]["target"][i]
             moved = after.astype(float) - before

@@ -7,19 +7,17 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import default_loader
 from torchvision.transforms import v2
 
-from detour import store
+from detour import folders, store
 from detour.logs import progress
 from detour.seeds import draw
 from detour.store import Made
-
-NO_TARGET = -1
 
 
 class Labelled(NamedTuple):
@@ -31,10 +29,13 @@ class Labelled(NamedTuple):
         Pairs of uint8 [3, H, W] and class.
     label : int64 [n]
         The classes.
+    names
+        What a person knows the images by: paths under their folder.
     """
 
     images: Dataset[Any]
     label: np.ndarray
+    names: list[str]
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ class Digits:
         grey = torch.from_numpy(digits.images[rows] * 255 / 16).round().to(torch.uint8)
         pixels = v2.functional.resize(grey[:, None], [self.size, self.size]).expand(-1, 3, -1, -1)
         label = digits.target[rows].astype(np.int64)
-        return Labelled(TensorDataset(pixels, torch.from_numpy(label)), label)
+        names = [f"digit {row}" for row in rows]
+        return Labelled(TensorDataset(pixels, torch.from_numpy(label)), label, names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +112,7 @@ class Folder:
 
     @property
     def classes(self) -> list[str]:
-        return sorted(path.name for path in Path(self.reference).iterdir() if path.is_dir())
+        return folders.classes(self.reference)
 
     def test_images(self) -> Labelled:
         return self._part(self.test)
@@ -123,7 +125,8 @@ class Folder:
             [v2.Resize(self.resize or self.crop), v2.CenterCrop(self.crop), v2.PILToTensor()]
         )
         folder = _Folder(root, self.classes, transform)
-        return Labelled(folder, np.asarray(folder.targets, dtype=np.int64))
+        names = [str(Path(path).relative_to(root)) for path, _ in folder.samples]
+        return Labelled(folder, np.asarray(folder.targets, dtype=np.int64), names)
 
 
 class _Folder(ImageFolder):
@@ -140,17 +143,20 @@ class _Folder(ImageFolder):
 def _decode(path: str) -> Image.Image:
     try:
         return default_loader(path)
-    except (OSError, UnidentifiedImageError) as error:
+    except OSError as error:
         raise ValueError(f"{path}: cannot be decoded ({error}); replace or remove it") from error
 
 
-DATASETS = {"digits": Digits, "image_folder": Folder}
+# A new dataset is one class and one line here, its options in the schema, and its checks in `detour.config`.
+DATASETS: dict[str, type[Digits] | type[Folder]] = {"digits": Digits, "image_folder": Folder}
+
+# Images decoded at once; no result depends on it.
+BATCH = 64
 
 
-def dataset(name: str, seed: int, **settings: Any) -> Digits | Folder:
+def dataset(name: str, **settings: Any) -> Digits | Folder:
     """The dataset of that section of the configuration."""
-    kind = DATASETS[name]
-    return kind(**settings, **({"seed": seed} if kind is Digits else {}))
+    return DATASETS[name](**settings)
 
 
 def shard(images: Labelled, classes: int, number: int, count: int) -> Labelled:
@@ -166,7 +172,8 @@ def shard(images: Labelled, classes: int, number: int, count: int) -> Labelled:
     wanted = np.array_split(np.arange(classes), count)[number]
     rows = np.flatnonzero(np.isin(images.label, wanted))
     rows = rows[np.argsort(images.label[rows], kind="stable")]
-    return Labelled(Subset(images.images, rows.tolist()), images.label[rows])
+    names = [images.names[row] for row in rows]
+    return Labelled(Subset(images.images, rows.tolist()), images.label[rows], names)
 
 
 def batches(images: Labelled, batch_size: int, workers: int, what: str) -> Iterator[tuple[Tensor, Tensor]]:
@@ -179,7 +186,9 @@ def batches(images: Labelled, batch_size: int, workers: int, what: str) -> Itera
     what
         What is done with them, for the log.
     """
-    loader = DataLoader(images.images, batch_size, num_workers=workers)
+    # Forked: a started interpreter would run the job's script again, which no `__main__` guards.
+    context = "fork" if workers else None
+    loader = DataLoader(images.images, batch_size, num_workers=workers, multiprocessing_context=context)
     yield from progress(loader, len(loader), f"{what}: batches of {batch_size}")
 
 
@@ -194,21 +203,17 @@ def targets(labels: np.ndarray, classes: int, seed: int, purpose: str) -> np.nda
     return (labels + np.array(steps, dtype=np.int64)) % classes
 
 
-def collect(
-    dataset: Digits | Folder,
-    out: str | Path,
-    *,
-    seed: int,
-    batch_size: int,
-    workers: int,
-    made: Made,
-) -> None:
+def collect(dataset: Digits | Folder, out: str | Path, *, seed: int, workers: int, made: Made) -> None:
     """Store the test images: images uint8 [n, 3, H, W], label, target and source int64 [n].
 
     Parameters
     ----------
     seed
         Of the targets, which are drawn here once.
+
+    Notes
+    -----
+    The attribute `names` says which image a row, or a `source`, is.
     """
     images, classes = dataset.test_images(), dataset.classes
     label = images.label
@@ -217,7 +222,7 @@ def collect(
 
     def blocks() -> Iterator[dict[str, np.ndarray]]:
         start = 0
-        for x, _ in batches(images, batch_size, workers if dataset.decodes else 0, "test images"):
+        for x, _ in batches(images, BATCH, workers if dataset.decodes else 0, "test images"):
             rows = slice(start, start := start + len(x))
             yield {
                 "images": x.numpy(),
@@ -226,5 +231,5 @@ def collect(
                 "source": source[rows],
             }
 
-    with store.create(out, made, classes=classes) as group:
+    with store.create(out, made, classes=classes, names=images.names) as group:
         store.write(group, len(label), blocks())

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from detour import store
 from detour.artefacts import written
-from detour.store import ORIGINAL
+from detour.store import NO_TARGET, ORIGINAL
 
 ALL = "all"
 # Where the ROC of the folds is read off to be averaged.
@@ -90,7 +90,7 @@ def attacked(images: Mapping[str, str | Path], activations: Mapping[str, str | P
     rows = []
     for name, path in images.items():
         stored, seen = store.read(path), store.read(activations[name])
-        target = np.full(len(stored["label"][:]), -1) if name == ORIGINAL else stored["target"][:]
+        target = np.full(len(stored["label"][:]), NO_TARGET) if name == ORIGINAL else stored["target"][:]
         linf, l2 = change(original, stored)
         rows.append({
             "set": name, "images": len(target),

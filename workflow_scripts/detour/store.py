@@ -22,6 +22,9 @@ CHUNK_BYTES = 4 * 2**20
 # The set of genuine images; all others are attacks.
 ORIGINAL = "original"
 
+# In place of a class, where an attack aims at none.
+NO_TARGET = -1
+
 LIBRARIES = ("cleverhans", "dask", "numpy", "scikit-learn", "scipy", "torch", "torchvision", "zarr")
 
 
@@ -35,10 +38,13 @@ class Made:
         The configuration that the job used, its seed among it.
     code
         Digest of the code (`detour.code.digest`).
+    threads
+        That it ran with: their number changes floats in the last place.
     """
 
     settings: dict[str, Any]
     code: str
+    threads: int = 1
 
 
 @contextmanager
@@ -54,12 +60,18 @@ def create(
     attributes
         Further attributes; JSON.
     """
-    attributes |= asdict(made) | {
+    about = attributes_of(made, sources, **attributes)
+    with written(path) as part, ZipStore(part, mode="w") as zipped:
+        yield zarr.create_group(zipped, attributes=about)
+
+
+def attributes_of(made: Made, sources: Iterable[str | Path] = (), **attributes: Any) -> dict[str, Any]:
+    """What an artefact says of itself: what made it, from what, and with which versions."""
+    return attributes | {
+        **asdict(made),
         "sources": {Path(source).name: digest(source) for source in sources},
         "versions": _versions(),
     }
-    with written(path) as part, ZipStore(part, mode="w") as zipped:
-        yield zarr.create_group(zipped, attributes=attributes)
 
 
 def read(path: str | Path) -> zarr.Group:
@@ -138,8 +150,12 @@ def named(paths: Iterable[str | Path]) -> dict[str, Path]:
 def digest(path: str | Path) -> str:
     """Digest of what a store, or a file of torch, holds: from the CRCs in the zip's directory.
 
-    It reads no chunk. Two written at different times with the same content have the same digest.
+    It reads no chunk. Two written at different times with the same content have the same digest. Of another
+    file, the digest of its bytes.
     """
+    if not zipfile.is_zipfile(path):
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
     with zipfile.ZipFile(path) as zipped:
         entries = sorted((i.filename, i.CRC, i.file_size) for i in zipped.infolist())
     return hashlib.sha256(repr(entries).encode()).hexdigest()[:16]

@@ -35,7 +35,9 @@ STYLE = {
     "axes.titlesize": 10,
     "figure.constrained_layout.use": True,
     "font.size": 9,
-    "legend.frameon": False,
+    # A curve below chance passes behind the legend.
+    "legend.edgecolor": "none",
+    "legend.framealpha": 0.85,
     "pdf.fonttype": 42,
     "savefig.bbox": "tight",
     # The same figure is the same bytes.

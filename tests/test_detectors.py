@@ -106,25 +106,46 @@ def test_the_epoch_with_the_best_validation_auc_is_kept(run):
     assert roc_auc_score(validation.adversarial, detector.score(validation)) == best
 
 
+def neighbours_without_the_predicted_class(versions: Versions, k: int) -> list[float]:
+    """By brute force in float64."""
+    x, reference = (
+        v.astype(np.float64) for v in (versions.activations("layer"), versions.reference("layer"))
+    )
+    order = np.argsort(((x[:, None] - reference[None]) ** 2).sum(2), axis=1)[:, :k]
+    label = versions.reference("label")
+    return [1 - np.mean(label[row] == p) for row, p in zip(order, versions.predicted, strict=True)]
+
+
 @pytest.mark.parametrize("k", [1, 5, 80])
 def test_knn_equals_brute_force(run, k):
+    detector = KNN(layer="layer", k=[k])
+    detector.fit(Versions(run, TRAIN), Versions(run, VALIDATION), seed=0)
     test = Versions(run, TEST)
-    x, reference, label = test.activations("layer"), test.reference("layer"), test.reference("label")
-    order = np.argsort(((x[:, None] - reference[None]) ** 2).sum(2), axis=1)[:, :k]
-    expected = [1 - np.mean(label[row] == p) for row, p in zip(order, test.predicted, strict=True)]
-    np.testing.assert_allclose(KNN(layer="layer", k=k).score(test), expected)
+    np.testing.assert_allclose(detector.score(test), neighbours_without_the_predicted_class(test, k))
+
+
+def test_knn_keeps_the_number_of_neighbours_with_the_best_validation_auc(run):
+    detector, validation = KNN(layer="layer", k=[1, 7, 30]), Versions(run, VALIDATION)
+    history = detector.fit(Versions(run, TRAIN), validation, seed=0)
+    found = {row["k"]: row["validation_auc"] for row in history}
+    expected = {
+        k: roc_auc_score(validation.adversarial, neighbours_without_the_predicted_class(validation, k))
+        for k in (1, 7, 30)
+    }
+    assert found == pytest.approx(expected)
+    assert detector.chosen == max(expected, key=lambda k: expected[k])
 
 
 def test_more_neighbours_than_images_is_an_error(run):
     with pytest.raises(ValueError, match="found 81, allowed: at most 80"):
-        KNN(layer="layer", k=81).score(Versions(run, TEST))
+        KNN(layer="layer", k=[3, 81]).fit(Versions(run, TRAIN), Versions(run, VALIDATION), seed=0)
 
 
 @pytest.mark.parametrize(
     ("method", "options"),
     [
         ("lstm", {"hidden": 8, "epochs": 2, "batch_size": 32, "lr": 0.01, "scale": "standard"}),
-        ("knn", {"layer": "layer", "k": 3}),
+        ("knn", {"layer": "layer", "k": [3, 9]}),
     ],
 )
 def test_a_trained_detector_comes_back_from_its_file(run, made, tmp_path, method, options):

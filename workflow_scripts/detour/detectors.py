@@ -190,30 +190,38 @@ class KNN:
     layer
         Whose activations are compared.
     k
-        Number of nearest reference images.
+        Numbers of nearest reference images; the one with the best validation AUC is kept.
     """
 
-    def __init__(self, *, layer: str, k: int) -> None:
+    def __init__(self, *, layer: str, k: list[int]) -> None:
         self.layer, self.k = layer, k
 
     def fit(self, train: Versions, validation: Versions, seed: int) -> list[dict[str, float]]:
-        """Learn nothing: the reference images are all it needs."""
-        return [{"validation_auc": roc_auc_score(validation.adversarial, self.score(validation))}]
+        agree = self._agree(validation, max(self.k))
+        history = [
+            {"k": k, "validation_auc": roc_auc_score(validation.adversarial, 1 - agree[:, :k].mean(1))}
+            for k in self.k
+        ]
+        self.chosen = int(max(history, key=lambda row: row["validation_auc"])["k"])
+        return history
 
     def score(self, versions: Versions) -> np.ndarray:
+        return 1 - self._agree(versions, self.chosen).mean(1)
+
+    def _agree(self, versions: Versions, k: int) -> np.ndarray:
+        """Whether each of the k nearest, in their order, has the predicted class: bool [m, k]."""
         label = versions.reference("label")
-        if self.k > len(label):
-            raise ValueError(f"detectors: k: found {self.k}, allowed: at most {len(label)} reference images")
-        neighbours = NearestNeighbors(n_neighbors=self.k, algorithm="brute").fit(
-            versions.reference(self.layer)
-        )
+        if k > len(label):
+            raise ValueError(f"detectors: k: found {k}, allowed: at most {len(label)} reference images")
+        neighbours = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(versions.reference(self.layer))
         nearest = neighbours.kneighbors(versions.activations(self.layer), return_distance=False)
-        return 1 - (label[nearest] == versions.predicted[:, None]).mean(1)
+        return label[nearest] == versions.predicted[:, None]
 
     def state(self) -> dict[str, Any]:
-        return {}
+        return {"chosen": self.chosen}
 
     def restored(self, state: dict[str, Any]) -> Self:
+        self.chosen = state["chosen"]
         return self
 
 

@@ -187,9 +187,9 @@ def test_snakemake_s_own_report_has_the_captions(finished):
     ran = finished.snakemake("--report", "own.zip")
     assert ran.returncode == 0, ran.stdout
     with zipfile.ZipFile(finished.folder / "own.zip") as own:
-        text = "".join(own.read(name).decode() for name in own.namelist() if name.endswith((".html", ".js")))
+        text = own.read("own/report.html").decode()
     for caption in (ROOT / "report").glob("*.rst"):
-        assert caption.read_text()[:40] in text, caption.name
+        assert caption.read_text().strip()[:40] in text, caption.name
 
 
 def test_the_schema_has_every_entry_of_the_tables():

@@ -39,6 +39,13 @@ def test_equals_brute_force_on_classes_of_usual_size(rng, N, offset):
     assert (found.index, found.cost) == brute_force(x)
 
 
+def test_blocks_of_a_large_class_change_nothing(rng, monkeypatch):
+    x = rng.gamma(0.5, size=(101, 7)).astype(np.float32).round(1)
+    monkeypatch.setattr(medoids, "ENTRIES", 700)
+    monkeypatch.setattr(medoids, "CACHED", 250)
+    assert (medoid(x).index, medoid(x).cost) == brute_force(x)
+
+
 def test_few_members_are_left_for_float64(rng):
     x = rng.gamma(0.5, size=(1300, 256)).astype(np.float32)
     assert len(candidates(x)) < 0.1 * len(x)

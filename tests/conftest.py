@@ -60,7 +60,7 @@ def write_store(tmp_path: Path, made: Made) -> Callable[..., Path]:
     def write(name: str, arrays: dict[str, np.ndarray], **attributes: Any) -> Path:
         path = tmp_path / f"{name}.zarr.zip"
         with store.create(path, made, **attributes) as group:
-            store.write(group, len(next(iter(arrays.values()))), [arrays])
+            store.write(group, [arrays])
         return path
 
     return write

@@ -23,7 +23,7 @@ def test_rows_come_back_whatever_blocks_they_arrive_in(tmp_path_factory, sizes, 
     ]
     path = tmp_path_factory.mktemp("store") / "a.zarr.zip"
     with store.create(path, made) as group:
-        store.write(group, n, blocks)
+        store.write(group, blocks)
     found = store.read(path)
     np.testing.assert_array_equal(found["wide"][:], wide)
     np.testing.assert_array_equal(found["narrow"][:], narrow)
@@ -59,17 +59,21 @@ def test_a_failed_job_leaves_nothing_and_an_old_artefact_as_it_was(write_store, 
     path = write_store("a", {"x": np.ones(3)})
     old = path.read_bytes()
     with pytest.raises(KeyboardInterrupt), store.create(path, made) as group:
-        store.write(group, 1, [{"x": np.zeros(1)}])
+        store.write(group, [{"x": np.zeros(1)}])
         raise KeyboardInterrupt
     assert path.read_bytes() == old
     assert [p.name for p in tmp_path.iterdir()] == ["a.zarr.zip"]
 
 
-@pytest.mark.parametrize("n", [2, 4])
-def test_rows_too_many_or_too_few_are_an_error(made, tmp_path, n):
-    with pytest.raises((ValueError, IndexError)), store.create(tmp_path / "a.zarr.zip", made) as group:
-        store.write(group, n, [{"x": np.ones(3)}])
-    assert not list(tmp_path.iterdir())
+def test_attributes_can_tell_what_was_seen_while_writing(made, tmp_path):
+    path = tmp_path / "a.zarr.zip"
+    with store.create(path, made) as group:
+        for _ in range(2):
+            group.attrs["seen"] = group.attrs.get("seen", 0) + 1
+        store.write(group, [])
+    assert store.read(path).attrs["seen"] == 2
+    assert store.read(path).attrs["code"] == made.code
+    assert zipfile.ZipFile(path).namelist() == ["zarr.json"]
 
 
 def test_a_flipped_byte_is_an_error_and_not_a_number(write_store, rng):

@@ -127,4 +127,4 @@ def _save(
 ) -> None:  # fmt: skip
     net = classifiers.load(classifier, classifiers.device_of(device))
     with store.create(out, made, sources, layers=layers, device=str(net.mean.device)) as group:
-        store.write(group, n, record(net, layers, batched))
+        store.write(group, record(net, layers, batched))

@@ -151,4 +151,4 @@ def perturb(
 
     attributes = {"classes": original.attrs["classes"], "device": str(net.mean.device)}
     with store.create(out, made, [classifier, images], **attributes) as group:
-        store.write(group, n, blocks())
+        store.write(group, blocks())

@@ -61,4 +61,4 @@ def measure(
             yield {"distances": block, "label": label[rows], "predicted": predicted[rows]}
 
     with store.create(out, made, [activations, *medoids], layers=recorded.attrs["layers"]) as group:
-        store.write(group, len(label), blocks())
+        store.write(group, blocks())

@@ -232,4 +232,4 @@ def collect(dataset: Digits | Folder, out: str | Path, *, seed: int, workers: in
             }
 
     with store.create(out, made, classes=classes, names=images.names) as group:
-        store.write(group, len(label), blocks())
+        store.write(group, blocks())

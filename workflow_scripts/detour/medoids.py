@@ -164,7 +164,7 @@ def find(references: Sequence[str | Path], out: str | Path, *, layer: str, threa
         "size": size,
     }
     with store.create(out, made, references, layer=layer) as group:
-        store.write(group, len(size), [arrays])
+        store.write(group, [arrays])
 
 
 def _with_activation(x: np.ndarray) -> tuple[Medoid, np.ndarray]:

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.storage import ZipStore
+from zarr.abc.buffer import Buffer, BufferPrototype
+from zarr.abc.store import ByteRequest
+from zarr.storage import WrapperStore, ZipStore
 
 from detour.artefacts import written
 
@@ -61,8 +63,41 @@ def create(
         Further attributes; JSON.
     """
     about = attributes_of(made, sources, **attributes)
-    with written(path) as part, ZipStore(part, mode="w") as zipped:
-        yield zarr.create_group(zipped, attributes=about)
+    with written(path) as part:
+        with ZipStore(part, mode="w") as zipped:
+            store = _Growing(zipped)
+            yield zarr.create_group(store, attributes=about)
+        with zipfile.ZipFile(part, "a") as finished:
+            for key, text in store.metadata.items():
+                finished.writestr(key, text)
+
+
+class _Growing(WrapperStore[ZipStore]):
+    """Keeps metadata in memory until all is written: in a zip nothing can be written twice.
+
+    So arrays can grow, and attributes tell what was seen on the way.
+    """
+
+    def __init__(self, store: ZipStore) -> None:
+        super().__init__(store)
+        self.metadata: dict[str, bytes] = {}
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        if key in self.metadata:
+            return prototype.buffer.from_bytes(self.metadata[key])
+        return await super().get(key, prototype, byte_range)
+
+    async def set(self, key: str, value: Buffer) -> None:
+        if key.endswith("zarr.json"):
+            self.metadata[key] = value.to_bytes()
+        else:
+            await super().set(key, value)
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        if key not in self.metadata:
+            await self.set(key, value)
 
 
 def attributes_of(made: Made, sources: Iterable[str | Path] = (), **attributes: Any) -> dict[str, Any]:
@@ -91,8 +126,8 @@ def read(path: str | Path) -> zarr.Group:
         ) from error
 
 
-def write(group: zarr.Group, n: int, blocks: Iterable[dict[str, np.ndarray]]) -> None:
-    """Write arrays of `n` rows that arrive in blocks of rows, in memory bounded by a chunk.
+def write(group: zarr.Group, blocks: Iterable[dict[str, np.ndarray]]) -> None:
+    """Write arrays that arrive in blocks of rows, however many, in memory bounded by a chunk.
 
     A chunk in a zip can be written once, so rows are held until they fill one.
 
@@ -100,24 +135,15 @@ def write(group: zarr.Group, n: int, blocks: Iterable[dict[str, np.ndarray]]) ->
     ----------
     blocks
         Dictionaries with the same keys: the arrays' names, and for each the next rows `[b, ...]`.
-
-    Raises
-    ------
-    ValueError
-        If the blocks have more or fewer than `n` rows.
     """
     arrays: dict[str, zarr.Array] = {}
-    start = 0
     for chunk in _chunks(blocks):
         for name, rows in chunk.items():
             if name not in arrays:
                 arrays[name] = group.create_array(
-                    name, shape=(n, *rows.shape[1:]), chunks=rows.shape, dtype=rows.dtype
+                    name, shape=(0, *rows.shape[1:]), chunks=rows.shape, dtype=rows.dtype
                 )
-            arrays[name][start : start + len(rows)] = rows
-        start += len(rows)
-    if start != n:
-        raise ValueError(f"{group.store}: got {start} rows, expected {n}")
+            arrays[name].append(rows)
 
 
 def _chunks(blocks: Iterable[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:

@@ -108,16 +108,18 @@ def test_the_epoch_with_the_best_validation_auc_is_kept(run):
 
 def neighbours_without_the_predicted_class(versions: Versions, k: int) -> list[float]:
     """By brute force in float64."""
-    x, reference = (
-        v.astype(np.float64) for v in (versions.activations("layer"), versions.reference("layer"))
-    )
+    x = versions.activations("layer").astype(np.float64)
+    blocks = list(versions.references("layer"))
+    reference = np.concatenate([block for block, _ in blocks]).astype(np.float64)
     order = np.argsort(((x[:, None] - reference[None]) ** 2).sum(2), axis=1)[:, :k]
-    label = versions.reference("label")
+    label = np.concatenate([label for _, label in blocks])
     return [1 - np.mean(label[row] == p) for row, p in zip(order, versions.predicted, strict=True)]
 
 
 @pytest.mark.parametrize("k", [1, 5, 80])
-def test_knn_equals_brute_force(run, k):
+@pytest.mark.parametrize("entries", [1, detectors.ENTRIES])
+def test_knn_equals_brute_force_whatever_is_in_memory_at_once(run, k, entries, monkeypatch):
+    monkeypatch.setattr(detectors, "ENTRIES", entries)
     detector = KNN(layer="layer", k=[k])
     detector.fit(Versions(run, TRAIN), Versions(run, VALIDATION), seed=0)
     test = Versions(run, TEST)

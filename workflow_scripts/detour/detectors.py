@@ -1,7 +1,7 @@
 """Detectors: tell adversarial from genuine images by what the earlier stages say of them."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,13 +13,16 @@ import torch
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from detour import store
 from detour.artefacts import written
 from detour.folds import sources
 from detour.logs import progress
 from detour.store import ORIGINAL, Made, named
+
+# Reference activations that are in memory at once: 128 MB in float32.
+ENTRIES = 2**25
 
 
 @dataclass(frozen=True)
@@ -82,9 +85,15 @@ class Versions:
         """int64 [m]"""
         return self._rows(self.run.activations, "predicted")
 
-    def reference(self, layer: str) -> np.ndarray:
-        """Of the reference images, float32 [r, N_l], or `label`, int64 [r]."""
-        return np.concatenate([store.read(path)[layer][:] for path in self.run.references])
+    def references(self, layer: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Of the reference images, block by block: float32 [b, N_l] and label int64 [b]."""
+        for shard in map(store.read, self.run.references):
+            # Whole chunks, so that none is read twice.
+            chunk, width = shard[layer].chunks
+            rows = chunk * max(1, ENTRIES // (chunk * width))
+            for start in range(0, shard[layer].shape[0], rows):
+                block = slice(start, start + rows)
+                yield shard[layer][block], shard["label"][block]
 
     def _rows(self, stores: Mapping[str, str | Path], name: str) -> np.ndarray:
         return np.concatenate([store.read(path)[name][:][self._sources] for path in stores.values()])
@@ -131,16 +140,19 @@ class LSTM:
         self._build(x.shape[2])
         if self.scale == "standard":
             self.mean, self.std = x.mean(0), x.std(0).clamp_min(torch.finfo(x.dtype).tiny)
-        batches = DataLoader(TensorDataset((x - self.mean) / self.std, y), self.batch_size, shuffle=True)
+        rows = TensorDataset((x - self.mean) / self.std, y)
+        # A batch is taken from the arrays at once instead of image by image.
+        order = BatchSampler(RandomSampler(rows), self.batch_size, drop_last=False)
+        batches = DataLoader(rows, sampler=order, batch_size=None)
         optimizer = torch.optim.Adam(self.net.parameters(), lr=self.lr)
         loss_of = nn.BCEWithLogitsLoss()
         history: list[dict[str, float]] = []
         best, kept = -1.0, self.net.state_dict()
         for epoch in progress(range(1, self.epochs + 1), self.epochs, "epochs"):
             losses = []
-            for rows, truth in batches:
+            for batch, truth in batches:
                 optimizer.zero_grad(set_to_none=True)
-                loss = loss_of(self.net(rows), truth)
+                loss = loss_of(self.net(batch), truth)
                 loss.backward()
                 optimizer.step()
                 losses.append(loss.item())
@@ -210,12 +222,18 @@ class KNN:
 
     def _agree(self, versions: Versions, k: int) -> np.ndarray:
         """Whether each of the k nearest, in their order, has the predicted class: bool [m, k]."""
-        label = versions.reference("label")
-        if k > len(label):
-            raise ValueError(f"detectors: k: found {k}, allowed: at most {len(label)} reference images")
-        neighbours = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(versions.reference(self.layer))
-        nearest = neighbours.kneighbors(versions.activations(self.layer), return_distance=False)
-        return label[nearest] == versions.predicted[:, None]
+        x = versions.activations(self.layer)
+        distance, label = np.empty((len(x), 0)), np.empty((len(x), 0), dtype=np.int64)
+        for reference, its_label in versions.references(self.layer):
+            neighbours = NearestNeighbors(n_neighbors=min(k, len(reference)), algorithm="brute")
+            found, rows = neighbours.fit(reference).kneighbors(x)
+            distance, label = np.hstack([distance, found]), np.hstack([label, its_label[rows]])
+            nearest = distance.argsort(axis=1, kind="stable")[:, :k]
+            distance = np.take_along_axis(distance, nearest, axis=1)
+            label = np.take_along_axis(label, nearest, axis=1)
+        if label.shape[1] < k:
+            raise ValueError(f"detectors: k: found {k}, allowed: at most {label.shape[1]} reference images")
+        return label == versions.predicted[:, None]
 
     def state(self) -> dict[str, Any]:
         return {"chosen": self.chosen}

@@ -73,5 +73,10 @@ rule figures:
         expand("<run>/figures/{figure}.svg", figure=FIGURES),
 
 
+onstart:
+    for line in warnings(config):
+        logger.warning(line)
+
+
 onsuccess:
     show_result()

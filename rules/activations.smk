@@ -13,7 +13,7 @@ rule activation:
     resources:
         gpu=GPU,
     params:
-        settings=settings(layers=LAYERS, **without(COMPUTE, "seed")),
+        settings=settings(layers=LAYERS, **COMPUTE),
         code=digest("activation.py"),
     message:
         "activations: run {wildcards.set} through the classifier"
@@ -32,6 +32,7 @@ rule reference_activation:
         "<run>/benchmarks/activations/reference/{shard}.tsv"
     conda:
         "../envs/torch.yaml"
+    threads: config["dataset"].get("workers", 1)
     resources:
         gpu=GPU,
     params:
@@ -40,7 +41,8 @@ rule reference_activation:
             dataset=REFERENCE,
             number=int(wildcards.shard),
             count=len(SHARDS),
-            **without(COMPUTE, "seed"),
+            precision=config["precision"],
+            **COMPUTE,
         ),
         code=digest("reference_activation.py"),
     message:

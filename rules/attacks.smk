@@ -13,7 +13,12 @@ rule attack:
     resources:
         gpu=GPU,
     params:
-        settings=lambda wildcards: settings(attack=ATTACKS[wildcards.attack], **COMPUTE),
+        settings=lambda wildcards: settings(
+            attack=ATTACKS[wildcards.attack],
+            seed=config["seed"],
+            precision=config["precision"],
+            **COMPUTE,
+        ),
         code=digest("attack.py"),
     message:
         "attacks: perturb the test images by {wildcards.attack}"

@@ -1,10 +1,13 @@
 CLASSIFIER = config["classifier"]
-TRAINED = CLASSIFIER["weights"] == "train"
-TRAINING = {
-    "training": CLASSIFIER["training"],
-    "dataset": REFERENCE,
-    "device": config["device"],
-    "seed": config["seed"],
+# What each kind of weights needs to know besides.
+MADE_HERE = {
+    "untrained": {"seed": config["seed"]},
+    "train": {
+        "training": CLASSIFIER["training"],
+        "dataset": REFERENCE,
+        "device": config["device"],
+        "seed": config["seed"],
+    },
 }
 
 
@@ -26,10 +29,10 @@ rule classifier:
         settings=settings(
             **without(CLASSIFIER, "layers", "training"),
             classes=class_count(config["dataset"]),
-            **(TRAINING if TRAINED else {}),
+            **MADE_HERE.get(CLASSIFIER["weights"], {}),
         ),
         code=digest("classifier.py"),
     message:
-        f"classifier: {'train' if TRAINED else 'load'} {CLASSIFIER['model']}"
+        f"classifier: {CLASSIFIER['model']}, weights {CLASSIFIER['weights']}"
     script:
         "../workflow_scripts/classifier.py"

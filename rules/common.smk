@@ -12,7 +12,15 @@ SCRIPTS = Path(workflow.basedir, "workflow_scripts")
 sys.path.insert(0, str(SCRIPTS))
 
 from detour import code
-from detour.config import ConfigError, class_count, is_file, layer, layers, load
+from detour.config import (
+    ConfigError,
+    class_count,
+    is_file,
+    layer,
+    layers,
+    load,
+    warnings,
+)
 
 try:
     config = load(
@@ -53,10 +61,14 @@ SHARDS = range(config["dataset"]["shards"])
 FOLDS = range(config["folds"]["count"])
 
 # What jobs need to know of the dataset; where a folder of test images is, most do not.
-TEST = without(config["dataset"], "shards")
-if config["dataset"]["name"] == "digits":
-    TEST["seed"] = config["seed"]
-REFERENCE = without(TEST, "test") if "reference" in TEST else TEST
+DATASET = without(config["dataset"], "shards", "workers")
+if DATASET["name"] == "digits":
+    TEST = REFERENCE = DATASET | {"seed": config["seed"]}
+else:
+    TEST = without(DATASET, "per_class")
+    REFERENCE = without(DATASET, "test", "labels", "missing")
+    if DATASET["per_class"]:
+        REFERENCE["seed"] = config["seed"]
 
 IMAGES = {s: f"<run>/images/{s}.zarr.zip" for s in SETS}
 ACTIVATIONS = {s: f"<run>/activations/{s}.zarr.zip" for s in SETS}
@@ -70,7 +82,7 @@ EVALUATED = expand(
 )
 
 GPU = 0 if config["device"] == "cpu" else 1
-COMPUTE = {key: config[key] for key in ("seed", "device", "batch_size")}
+COMPUTE = {key: config[key] for key in ("device", "batch_size")}
 
 
 def show_result():

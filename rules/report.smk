@@ -9,6 +9,7 @@ rule report:
         captions=[TEXTS / f"{name}.rst" for name in CAPTIONS],
         figures=expand("<run>/figures/{figure}.svg", figure=FIGURES),
         images=IMAGES["original"],
+        references=REFERENCES,
         summary="<run>/summary.csv",
         outcomes=TABLES["outcomes"],
     output:

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from detour import activations, classifiers, images, store
-from detour.images import Digits
+from detour.images import Digits, Folder
 
 LAYERS = ["maxpool", "layer1.0", "layer3.1", "layer4.1"]
 CPU = torch.device("cpu")
@@ -58,14 +59,53 @@ def test_set_and_reference_are_stored_row_for_row(resnet, dataset, made, tmp_pat
         np.testing.assert_allclose(found[name][:], expected, rtol=1e-4, atol=1e-5)
 
     small = Digits(test=1750, size=32, seed=0)
-    shard = images.shard(small.reference_images(), 10, 1, 3)
+    shard = images.shard(small, 1, 3)
     activations.extract_reference(
         resnet, small, tmp_path / "r.zarr.zip", number=1, count=3, batch_size=6, workers=0, **options
     )
     found = store.read(tmp_path / "r.zarr.zip")
     np.testing.assert_array_equal(found["label"][:], shard.label)
+    assert found.attrs["skipped"] == []
     pixels = torch.stack([shard.images[i][0] for i in range(len(shard.label))])
     np.testing.assert_allclose(found["layer4.1"][:], oracle(resnet, pixels)["layer4.1"], rtol=1e-4, atol=1e-5)
+
+
+def test_reference_images_that_cannot_be_decoded_are_left_out_of_the_store(resnet, made, tmp_path, rng):
+    for name in (str(c) for c in range(10)):
+        (tmp_path / "r" / name).mkdir(parents=True)
+        for i in range(3):
+            pixels = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "r" / name / f"{i}.png")
+    whole = Folder(reference=str(tmp_path / "r"), crop=32)
+    options = {"number": 0, "count": 2, "layers": LAYERS, "device": "cpu", "batch_size": 4, "workers": 2}
+    activations.extract_reference(resnet, whole, tmp_path / "a.zarr.zip", made=made, **options)
+    for name in ("0/1.png", "4/2.png"):
+        broken = tmp_path / "r" / name
+        broken.write_bytes(broken.read_bytes()[:-500])
+    activations.extract_reference(resnet, whole, tmp_path / "b.zarr.zip", made=made, **options)
+    before, after = store.read(tmp_path / "a.zarr.zip"), store.read(tmp_path / "b.zarr.zip")
+    assert [line.split(": ")[0][-7:] for line in after.attrs["skipped"]] == ["0/1.png", "4/2.png"]
+    kept = [i for i in range(15) if i not in (1, 14)]
+    np.testing.assert_array_equal(after["label"][:], np.repeat(range(5), 3)[kept])
+    for layer in LAYERS:
+        np.testing.assert_allclose(after[layer][:], before[layer][:][kept], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 0.05), ("float16", 0.01)])
+def test_reduced_precision_is_near_float32_and_stored_in_it(resnet, made, tmp_path, precision, tolerance):
+    dataset = Digits(test=1750, size=32, seed=0)
+    found = {}
+    for name in ("float32", precision):
+        activations.extract_reference(
+            resnet, dataset, tmp_path / f"{name}.zarr.zip", number=0, count=1, layers=LAYERS, device="cpu",
+            batch_size=20, workers=0, made=made, precision=name,
+        )  # fmt: skip
+        found[name] = store.read(tmp_path / f"{name}.zarr.zip")
+    for layer in LAYERS:
+        x, near = found["float32"][layer][:], found[precision][layer][:]
+        assert near.dtype == np.float32
+        assert not np.array_equal(x, near)
+        assert np.abs(near - x).max() < tolerance * np.abs(x).max()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

@@ -1,8 +1,15 @@
+import hashlib
+from types import SimpleNamespace
+from urllib.error import URLError
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision import models, transforms
 
 from detour import classifiers, images, store
+from detour.activations import Recorder
 from detour.classifiers import Classifier, Training
 from detour.images import Digits
 from detour.store import Made
@@ -121,13 +128,146 @@ def test_dataset_section_finds_its_class():
     assert images.dataset(name="digits", seed=3, test=50, size=8) == Digits(test=50, size=8, seed=3)
 
 
-def test_weight_enum_is_taken_if_its_classes_are_the_reference_s(tmp_path, monkeypatch):
-    """Without the download: torchvision is asked for the network of that enum."""
-    network = classifiers.untrained("resnet18", 1000, seed=0)
-    monkeypatch.setattr(classifiers, "get_model", lambda name, weights: network)
-    assert classifiers.pretrained("resnet18", "IMAGENET1K_V1", 1000) is network
+def randomised(network: torch.nn.Module) -> torch.nn.Module:
+    """With statistics of batch norm as after training, so that folding it has something to do."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for values, low, high in (
+                (module.weight.data, 0.5, 1.5),
+                (module.bias.data, -0.2, 0.2),
+                (module.running_mean, -0.2, 0.2),
+                (module.running_var, 0.3, 0.9),
+            ):
+                values.uniform_(low, high)
+    return network.eval()
+
+
+@pytest.fixture
+def inception(tmp_path, monkeypatch):
+    """An Inception whose file torchvision would call its own, and the path of that file."""
+    torch.manual_seed(0)
+    network = models.inception_v3(weights=None, init_weights=False, transform_input=True)
+    torch.save(randomised(network).state_dict(), tmp_path / "state.pt")
+    digest = hashlib.sha256((tmp_path / "state.pt").read_bytes()).hexdigest()
+    path = (tmp_path / "state.pt").rename(tmp_path / f"inception-{digest[:8]}.pth")
+    own = SimpleNamespace(
+        name="IMAGENET1K_V1", url=f"https://example.org/{path.name}", meta={"categories": [""] * 1000}
+    )
+    monkeypatch.setattr(classifiers, "get_model_weights", lambda model: [own])
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    return network, path
+
+
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "classes": 1000}
+
+
+@pytest.mark.parametrize("by", ["name", "path"])
+def test_logits_of_inception_are_the_bare_model_s_on_torchvision_s_own_preprocessing(tmp_path, inception, by):
+    network, path = inception
+    if by == "name":
+        cached = tmp_path / "hub" / "checkpoints" / path.name
+        cached.parent.mkdir(parents=True)
+        cached.write_bytes(path.read_bytes())
+    weights = "IMAGENET1K_V1" if by == "name" else str(path)
+    loaded = prepare(tmp_path, model="inception_v3", weights=weights, **IMAGENET)
+    preset = models.Inception_V3_Weights.IMAGENET1K_V1.transforms(resize_size=299)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (299, 299, 3), dtype=np.uint8))
+    with torch.no_grad():
+        expected = network(preset(picture)[None])
+        found = loaded(transforms.functional.pil_to_tensor(picture)[None].float() / 255)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_file_of_torchvision_is_checked_by_its_hash(tmp_path, inception):
+    _, path = inception
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=rf"{path.name}: found a file with SHA-256 .*, expected .* fetch it"):
+        prepare(tmp_path, model="inception_v3", weights=str(path), **IMAGENET)
+
+
+def test_without_a_network_the_error_says_which_file_to_put_where(tmp_path, inception, monkeypatch):
+    def offline(*args, **kwargs):
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    where = tmp_path / "hub" / "checkpoints" / inception[1].name
+    with pytest.raises(ValueError, match=rf"cannot fetch https://example.org/.*no route.* put it at {where}"):
+        prepare(tmp_path, model="inception_v3", weights="IMAGENET1K_V1", **IMAGENET)
+
+
+def test_torchvision_s_weights_need_the_classes_that_they_were_trained_on():
     with pytest.raises(ValueError, match="IMAGENET1K_V1 has 1000 classes, the reference images 10"):
         classifiers.pretrained("resnet18", "IMAGENET1K_V1", 10)
+
+
+def test_untrained_weights_are_the_seed_s(tmp_path):
+    first, again, other = (prepare(tmp_path, weights="untrained", seed=seed) for seed in (0, 0, 1))
+    x = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(first(x), again(x), rtol=0, atol=0)
+    assert not torch.allclose(first(x), other(x))
+
+
+MODELS = [
+    ("resnet18", 20), ("inception_v3", 94), ("densenet121", 59), ("mobilenet_v3_small", 34), ("vgg11_bn", 8),
+    ("vit_b_32", 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "norms"), MODELS)
+def test_folding_batch_norm_changes_no_output(model, norms):
+    torch.manual_seed(0)
+    network = randomised(classifiers.untrained(model, 10, seed=0))
+    x = torch.rand(1, 3, 224, 224)
+    with torch.no_grad():
+        expected = network(x)
+        assert classifiers.fold(network) == norms
+        found = network(x)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_layers_that_are_wanted_are_not_folded():
+    network = classifiers.untrained("resnet18", 10, seed=0).eval()
+    assert classifiers.fold(network, keep=["conv1", "layer1.0.bn2", "layer4.1"]) == 18
+    assert isinstance(network.bn1, torch.nn.BatchNorm2d)
+    assert isinstance(network.layer1[0].bn2, torch.nn.BatchNorm2d)
+
+
+@pytest.mark.parametrize(
+    ("precision", "share"), [("float32", 1), ("tf32", 1), ("bfloat16", 0.6), ("float16", 0.9)]
+)
+def test_input_gradients_have_the_signs_of_float32_in_every_precision(resnet, precision, share):
+    """Of a mean over many images, whose gradients are small."""
+    x = torch.rand(64, 3, 32, 32)
+    signs = []
+    for asked in ("float32", precision):
+        net = classifiers.load(resnet, torch.device("cpu"), asked)
+        leaf = x.clone().requires_grad_()
+        logits = net(leaf)
+        assert logits.dtype == torch.float32
+        loss = torch.nn.functional.cross_entropy(logits, torch.arange(64) % 10)
+        signs.append(torch.autograd.grad(loss, leaf)[0].sign())
+    assert (signs[1] != 0).float().mean() > 0.999
+    assert (signs[0] == signs[1]).float().mean() >= share
+
+
+def test_float32_is_float32_on_a_gpu_unless_told_otherwise(resnet):
+    """The flags alone: what a GPU does with them is not seen here."""
+    for precision, products in (("float32", "ieee"), ("tf32", "tf32"), ("float32", "ieee")):
+        classifiers.load(resnet, torch.device("cpu"), precision)
+        assert torch.backends.cudnn.conv.fp32_precision == products
+        assert torch.backends.cuda.matmul.fp32_precision == products
+
+
+def test_inception_has_the_paper_s_twelve_layers_with_their_widths():
+    names = classifiers.layers("inception_v3", "auto")
+    blocks = ["5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c"]
+    assert names == ["maxpool2", *(f"Mixed_{block}" for block in blocks)]
+    with torch.device("meta"):
+        net = Classifier(classifiers.untrained("inception_v3", 1000, seed=0), [0.0] * 3, [1.0] * 3).eval()
+    recorder = Recorder(net, names)
+    net(torch.empty(1, 3, 299, 299, device="meta"))
+    widths = [recorder.averages[name].shape[1] for name in names]
+    assert widths == [192, 256, 288, 288, 768, 768, 768, 768, 768, 1280, 2048, 2048]
 
 
 def test_few_images_are_trained_on_in_one_batch(tmp_path):

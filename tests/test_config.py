@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from sklearn.datasets import load_digits
+from torchvision.models import Inception_V3_Weights
 
 from detour import config
 from detour.config import ConfigError
@@ -64,7 +65,17 @@ def test_config_yaml_has_the_defaults_where_it_says_nothing_else():
     """All but the eps of digits, which has none, and the step, which its comment says."""
     found = load(DEFAULT)
     least = load(LEAST)
-    for section in ("dataset", "classifier", "folds", "protocols", "figures", "seed", "device", "batch_size"):
+    for section in (
+        "dataset",
+        "classifier",
+        "folds",
+        "protocols",
+        "figures",
+        "seed",
+        "device",
+        "batch_size",
+        "precision",
+    ):
         assert found[section] == least[section]
     assert found["detectors"][0] == least["detectors"][0]
 
@@ -97,7 +108,7 @@ def test_what_is_left_out_takes_the_defaults_and_the_input_stays():
         (changed("detectors", 0, "lr", "1e-3"), r"detectors\[0\].lr: found the text '1e-3', expected a number;.*write 0.001"),
         (changed("detectors", 1, "name", "lstm"), "detectors: the name 'lstm' stands 2 times"),
         (changed("device", "gpu"), "device: found 'gpu', allowed: auto, cpu, cuda"),
-        (changed("dataset", "name", "digit"), "dataset.name: found 'digit', allowed: digits, image_folder; did you mean `digits`"),
+        (changed("dataset", "name", "digit"), "dataset.name: found 'digit', allowed: digits, image_folder, nips2017; did you mean `digits`"),
         (changed("dataset", "digits"), "dataset: found 'digits', expected a mapping with `name`"),
         (changed("dataset", "shards", 11), "dataset.shards: found 11, allowed: at most one per class, 10"),
         (changed("folds", "count", 25), r"folds.count: found 25.*\(digits\) has 48; allowed: at most 24"),
@@ -163,6 +174,78 @@ def test_folders_are_looked_at_before_any_job(folders):
         (other / "nested" / f"{i}.JPG").touch()
     with pytest.raises(ConfigError, match="class 'cc' has no reference images.*did you mean `c`"):
         load(of(folders, folds={"count": 2, "stratify": "none"}))
+
+
+@pytest.fixture
+def nips(tmp_path):
+    """Two classes of reference images and twelve listed images, as a section."""
+    for name in "ab":
+        (tmp_path / "reference" / name).mkdir(parents=True)
+        (tmp_path / "reference" / name / "0.JPEG").touch()
+    (tmp_path / "images").mkdir()
+    for i in range(12):
+        (tmp_path / "images" / f"{i}.png").touch()
+    rows = [f"{i},{1 + i % 2},{2 - i % 2}" for i in range(12)]
+    (tmp_path / "images.csv").write_text("\n".join(["ImageId,TrueLabel,TargetClass", *rows]))
+    return {
+        "name": "nips2017",
+        "reference": str(tmp_path / "reference"),
+        "test": str(tmp_path / "images"),
+        "shards": 2,
+    }
+
+
+def test_nips2017_is_read_by_its_list(nips, tmp_path):
+    settings = {**LEAST, "dataset": nips}
+    assert load(settings | {"folds": {"count": 3}})["dataset"]["crop"] == 299
+    with pytest.raises(ConfigError, match=r"a class of the test images \(1\) has 6; allowed: at most 3"):
+        load(settings)
+    (tmp_path / "images" / "3.png").unlink()
+    (tmp_path / "images" / "5.png").unlink()
+    with pytest.raises(ConfigError, match=r"lacks 2 images of its list: 3\.png, 5\.png; .*missing: skip"):
+        load(settings)
+    skipping = load(settings | {"dataset": {**nips, "missing": "skip"}, "folds": {"stratify": "none"}})
+    assert config.warnings(skipping) == [
+        "dataset.test: 2 of 12 listed images are missing and left out: 3.png, 5.png"
+    ]
+    with pytest.raises(ConfigError, match="allowed: at most half the 10 test images"):
+        load(settings | {"dataset": {**nips, "missing": "skip"}, "folds": {"stratify": "none", "count": 6}})
+
+
+def test_nips2017_needs_all_classes_and_its_list(nips, tmp_path):
+    settings = {**LEAST, "dataset": nips, "folds": {"stratify": "none"}}
+    listing = tmp_path / "images.csv"
+    listing.write_text(listing.read_text().replace("\n7,2,1", "\n7,2,1000"))
+    with pytest.raises(ConfigError, match=r"1 images have .* beyond the 2 classes of the reference: 7\.png"):
+        load(settings)
+    listing.unlink()
+    with pytest.raises(ConfigError, match="found none of images.csv, dev_dataset.csv"):
+        load(settings)
+    with pytest.raises(ConfigError, match="cannot read '.*nowhere.csv'"):
+        load({**settings, "dataset": {**nips, "labels": str(tmp_path / "nowhere.csv")}})
+
+
+def test_the_preset_of_the_paper_is_the_paper_s_setting():
+    preset = yaml.safe_load((ROOT / "presets" / "imagenet.yaml").read_text())
+    with pytest.raises(ConfigError, match="dataset.reference: cannot read 'data/ILSVRC2012/train'"):
+        load(preset)
+    assert [attack["eps"] for attack in preset["attacks"]] == [16] * 4
+    assert preset["attacks"][3] | {"name": ""} == {
+        "name": "", "method": "iterative", "eps": 16, "steps": 20, "step": 1, "target": "dataset",
+    }  # fmt: skip
+    weights = Inception_V3_Weights[preset["classifier"]["weights"]]
+    assert [preset["dataset"]["resize"]] == weights.transforms().resize_size
+    assert [preset["dataset"]["crop"]] == weights.transforms().crop_size
+    assert (load(LEAST)["classifier"]["mean"], load(LEAST)["classifier"]["std"]) == (
+        weights.transforms().mean,
+        weights.transforms().std,
+    )
+
+
+def test_untrained_weights_are_told_of():
+    untrained = {**LEAST, "classifier": {"model": "resnet18", "weights": "untrained"}}
+    assert config.warnings(load(LEAST)) == []
+    assert "untrained" in config.warnings(load(untrained))[0]
 
 
 def test_facts_about_digits_that_the_configuration_relies_on():

@@ -1,3 +1,5 @@
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -6,9 +8,10 @@ from scipy.stats import chisquare
 from sklearn.datasets import load_digits
 from torchvision import transforms as v1
 from torchvision.datasets.folder import IMG_EXTENSIONS
+from torchvision.models import Inception_V3_Weights
 
 from detour import folders, images, store
-from detour.images import Digits, Folder
+from detour.images import Digits, Folder, Nips2017
 
 
 @pytest.fixture
@@ -52,7 +55,7 @@ def test_folder_gives_the_bytes_of_torchvision_s_reference_transform(folder):
     np.testing.assert_array_equal(found.label, [0] * 4 + [1] * 4)
     for i, name in enumerate(["cat"] * 4 + ["dog"] * 4):
         expected = transform(Image.open(folder / "reference" / name / f"{i % 4}.png").convert("RGB"))
-        torch.testing.assert_close(found.images[i][0], expected, rtol=0, atol=0)
+        torch.testing.assert_close(found.images[i][0], expected, rtol=0, atol=1)
 
 
 def test_test_classes_are_numbered_like_the_reference(folder):
@@ -62,20 +65,194 @@ def test_test_classes_are_numbered_like_the_reference(folder):
 def test_an_image_that_cannot_be_decoded_is_named(folder):
     broken = folder / "test" / "dog" / "0.png"
     broken.write_bytes(broken.read_bytes()[:300])
-    with pytest.raises(ValueError, match=r"dog/0\.png: cannot be decoded"):
-        folder_dataset(folder).test_images().images[0]
+    for workers in (0, 2):
+        with pytest.raises(ValueError, match=r"dog/0\.png: cannot be decoded.*; replace or remove it"):
+            list(images.batches(folder_dataset(folder).test_images(), 3, workers, "test"))
 
 
 @pytest.mark.parametrize("count", [1, 3, 10])
 def test_shards_are_whole_classes_in_order_and_all_there_is(count):
-    reference = Digits(test=500, size=8, seed=0).reference_images()
-    shards = [images.shard(reference, 10, i, count) for i in range(count)]
+    dataset = Digits(test=500, size=8, seed=0)
+    shards = [images.shard(dataset, i, count) for i in range(count)]
     joined = np.concatenate([shard.label for shard in shards])
-    np.testing.assert_array_equal(joined, np.sort(reference.label))
+    np.testing.assert_array_equal(joined, np.sort(dataset.reference_images().label))
     assert sum(len(np.unique(shard.label)) for shard in shards) == 10
     pixels, label = shards[-1].images[0]
     assert label == shards[-1].label[0]
     assert pixels.dtype == torch.uint8
+
+
+def test_shards_of_folders_are_listed_alone(folder):
+    dataset = folder_dataset(folder)
+    whole = dataset.reference_images()
+    shards = [images.shard(dataset, i, 2) for i in range(2)]
+    assert [name for shard in shards for name in shard.names] == whole.names
+    assert whole.names == [f"{name}/{i}.png" for name in ("cat", "dog") for i in range(4)]
+    assert set(shards[1].label) == {1}
+
+
+def test_at_most_so_many_images_of_a_class_are_drawn_by_the_seed(folder):
+    def names(seed, per_class):
+        return folder_dataset(folder, per_class=per_class, seed=seed).reference_images().names
+
+    assert len(names(0, 2)) == 4
+    assert names(0, 2) == names(0, 2) == sorted(names(0, 2))
+    assert set(names(0, 1)) < set(names(0, 2)) < set(names(0, 3)) < set(names(0, 4))
+    assert len({tuple(names(seed, 2)) for seed in range(8)}) > 1
+    assert len(folder_dataset(folder, per_class=1).test_images().names) == 4
+
+
+def encoded(mode: str, kind: str, size=(60, 40)) -> bytes:
+    """A smooth image, as the bytes of a file."""
+    ramp = np.add.outer(np.arange(size[1]), np.arange(size[0]))
+    pixels = np.stack([ramp * 2, 255 - ramp, ramp], axis=2).clip(0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(file, kind)
+    return file.getvalue()
+
+
+FORMATS = [
+    *[(mode, "JPEG") for mode in ("RGB", "L", "CMYK")],
+    *[(mode, "PNG") for mode in ("RGB", "L", "LA", "RGBA", "P", "1")],
+    ("RGB", "BMP"), ("RGB", "TIFF"), ("CMYK", "TIFF"), ("RGB", "WEBP"), ("RGB", "PPM"), ("P", "GIF"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("mode", "kind"), FORMATS)
+def test_every_format_and_colour_space_becomes_the_rgb_of_pillow(mode, kind):
+    content = encoded(mode, kind)
+    expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).transpose(2, 0, 1)
+    np.testing.assert_array_equal(images.decoded(content), expected)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        encoded("RGB", "JPEG")[:-40],
+        encoded("RGB", "JPEG")[:200],
+        encoded("RGB", "PNG")[:100],
+        b"",
+        b"<html>not found</html>",
+    ],
+)
+def test_what_is_no_whole_image_cannot_be_decoded(content):
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        images.decoded(content)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_reference_images_that_cannot_be_decoded_are_left_out_by_name(folder, workers, caplog):
+    dataset = folder_dataset(folder)
+    whole = dataset.reference_images()
+    for name in ("cat/1.png", "dog/0.png", "dog/1.png"):
+        (folder / "reference" / name).write_bytes(b"no image")
+    skipped = []
+    found = list(images.batches(whole, 2, workers, "reference", skipped=skipped))
+    assert [line.split("/")[-1].split(":")[0] for line in skipped] == ["1.png", "0.png", "1.png"]
+    assert caplog.text.count("left out: ") == 3
+    np.testing.assert_array_equal(torch.cat([label for _, label in found]), [0, 0, 0, 1, 1])
+    kept = [i for i in range(8) if i not in (1, 4, 5)]
+    for pixels, i in zip(torch.cat([x for x, _ in found]), kept, strict=True):
+        torch.testing.assert_close(pixels, whole.images[i][0])
+
+
+def test_a_file_that_cannot_be_read_is_an_error_and_not_left_out(folder):
+    dataset = folder_dataset(folder)
+    whole = dataset.reference_images()
+    (folder / "reference" / "cat" / "1.png").unlink()
+    with pytest.raises(FileNotFoundError):
+        list(images.batches(whole, 2, 0, "reference", skipped=[]))
+
+
+@pytest.mark.parametrize("size", [(500, 375), (375, 500), (342, 299), (64, 64), (1024, 700)])
+def test_preprocessing_is_that_of_torchvision_s_inception_within_a_level(tmp_path, size):
+    """Its own transform, of Pillow's decoding, which takes off the mean last."""
+    path = tmp_path / "class" / "image.jpg"
+    path.parent.mkdir()
+    path.write_bytes(encoded("RGB", "JPEG", size))
+    preset = Inception_V3_Weights.IMAGENET1K_V1.transforms()
+    assert (preset.resize_size, preset.crop_size) == ([342], [299])
+    ours = Folder(reference=str(tmp_path), resize=342, crop=299).reference_images().images[0][0]
+    theirs = preset(Image.open(path).convert("RGB"))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preset.mean, preset.std))
+    torch.testing.assert_close(ours.float(), (theirs * std + mean) * 255, rtol=0, atol=1.01)
+
+
+@pytest.fixture
+def competition(tmp_path):
+    """Three images of the NIPS 2017 layout, and two classes of reference images."""
+    (tmp_path / "images").mkdir()
+    rows = ["ImageId,URL,TrueLabel,TargetClass", "aa,u,1,2", "bb,u,2,1", "cc,u,2,1"]
+    (tmp_path / "images.csv").write_text("\n".join(rows))
+    for i, name in enumerate(("aa", "bb", "cc")):
+        Image.new("RGB", (32, 32), (i, 0, 0)).save(tmp_path / "images" / f"{name}.png")
+    for name in ("cat", "dog"):
+        (tmp_path / "reference" / name).mkdir(parents=True)
+        Image.new("RGB", (50, 40)).save(tmp_path / "reference" / name / "0.png")
+    return tmp_path
+
+
+def competition_dataset(root, **options):
+    return Nips2017(reference=str(root / "reference"), test=str(root / "images"), crop=32, **options)
+
+
+def test_nips_images_have_their_classes_and_targets_counted_from_0(competition, made, tmp_path):
+    dataset = competition_dataset(competition)
+    images.collect(dataset, tmp_path / "o.zarr.zip", seed=0, workers=2, made=made)
+    found = store.read(tmp_path / "o.zarr.zip")
+    np.testing.assert_array_equal(found["label"][:], [0, 1, 1])
+    np.testing.assert_array_equal(found["target"][:], [1, 0, 0])
+    np.testing.assert_array_equal(found["images"][:, 0, 0, 0], [0, 1, 2])
+    assert found.attrs["names"] == ["aa.png", "bb.png", "cc.png"]
+    assert dataset.reference_images().images[0][0].shape == (3, 32, 32)
+
+
+def test_nips_images_of_another_size_are_an_error(competition):
+    Image.new("RGB", (32, 31)).save(competition / "images" / "bb.png")
+    with pytest.raises(ValueError, match=r"bb.png: found 32 x 31 pixels, expected 32 x 32"):
+        list(images.batches(competition_dataset(competition).test_images(), 3, 0, "test"))
+
+
+def test_nips_images_that_are_missing_are_an_error_or_left_out(competition):
+    (competition / "images" / "bb.png").unlink()
+    with pytest.raises(ValueError, match=r"lacks 1 images of its list: bb\.png"):
+        competition_dataset(competition).test_images()
+    assert competition_dataset(competition, missing="skip").test_images().names == ["aa.png", "cc.png"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["../aa,u,1,2"], r"line 2: ImageId: found '\.\./aa', expected the name of a file in the folder"),
+        ([".,u,1,2"], "ImageId: found '.'"),
+        ([",u,1,2"], "ImageId: found ''"),
+        (["aa,u,1,2", "aa,u,2,1"], "names 1 images more than once"),
+        (["aa,u,0,2"], "line 2: TrueLabel, TargetClass: found 0, 2, expected two classes, counted from 1"),
+        (["aa,u,2,2"], "found 2, 2, expected two classes"),
+        (["aa,u,cat,2"], "found 'cat', '2', expected whole numbers"),
+        (["aa,u,1"], "found '1', None, expected whole numbers"),
+        (["aa,u,1,2"], r"has 2 images that .*images\.csv does not name: bb\.png, cc\.png"),
+    ],
+)
+def test_a_list_that_cannot_be_is_an_error(competition, rows, message):
+    (competition / "images.csv").write_text("\n".join(["ImageId,URL,TrueLabel,TargetClass", *rows]))
+    with pytest.raises(ValueError, match=message):
+        folders.nips2017(competition / "images")
+
+
+def test_a_list_is_found_in_the_folder_beside_it_or_where_it_is_said(competition):
+    listing = competition / "images.csv"
+    expected = folders.nips2017(competition / "images")
+    for other in (competition / "dev_dataset.csv", competition / "images" / "dev_dataset.csv"):
+        listing = listing.rename(other)
+        assert folders.nips2017(competition / "images") == expected
+    listing = listing.rename(competition / "mine.csv")
+    assert folders.nips2017(competition / "images", listing) == expected
+    with pytest.raises(ValueError, match="found none of images.csv, dev_dataset.csv"):
+        folders.nips2017(competition / "images")
+    listing.write_text("ImageId,TrueLabel\naa,1")
+    with pytest.raises(ValueError, match="found no column TargetClass"):
+        folders.nips2017(competition / "images", listing)
 
 
 def test_targets_are_uniform_over_the_other_classes_and_stay_when_images_are_added():
@@ -111,6 +288,7 @@ def test_folder_is_decoded_in_workers_and_rows_are_known_by_name(folder, made, t
 
 def test_hidden_folders_are_no_classes_and_extensions_are_torchvision_s(folder):
     (folder / "reference" / ".ipynb_checkpoints").mkdir()
+    (folder / "test" / "dog" / "._0.png").touch()
     assert folder_dataset(folder).classes == ["cat", "dog"]
     assert set(folders.EXTENSIONS) == set(IMG_EXTENSIONS)
     assert len(list(folders.images(folder / "test"))) == 4

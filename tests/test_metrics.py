@@ -64,8 +64,13 @@ def test_outcomes_are_counted_on_the_stored_bytes(rng, write_store):
     label, target = np.array([0, 1, 2, 0]), np.array([1, 2, 0, 1])
     images = {
         "original": write_store("original", {"images": before, "label": label, "target": target}),
-        "hit": write_store("hit", {"images": after, "label": label, "target": target}),
-        "noise": write_store("noise", {"images": before, "label": label, "target": np.full(4, -1)}),
+        "hit": write_store(
+            "hit", {"images": after, "label": label, "target": target, "predicted": np.array([1, 2, 1, 1])}
+        ),
+        "noise": write_store(
+            "noise",
+            {"images": before, "label": label, "target": np.full(4, -1), "predicted": np.array([0, 1, 2, 1])},
+        ),
     }
     predicted = {"original": [0, 1, 2, 1], "hit": [1, 2, 2, 0], "noise": [0, 1, 2, 1]}
     activations = {
@@ -76,6 +81,8 @@ def test_outcomes_are_counted_on_the_stored_bytes(rng, write_store):
     assert table.loc["hit", "target_hits"] == 0.5
     assert table.loc[["original", "noise"], "target_hits"].isna().all()
     assert table.loc["hit", "linf"] == 3
+    assert np.isnan(table.loc["original", "differs"])
+    assert list(table["differs"][1:]) == [0.5, 0]
     moved = (after.astype(float) - before).reshape(4, -1)
     assert table.loc["hit", "l2"] == pytest.approx(np.linalg.norm(moved, axis=1).mean())
     assert store.read(images["hit"])["images"].dtype == np.uint8

@@ -1,7 +1,10 @@
 """Activations: the outputs of a network's layers, averaged over space."""
 
+import logging
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,9 +12,11 @@ from torch import Tensor, nn
 
 from detour import classifiers, store
 from detour.classifiers import Classifier
-from detour.images import Digits, Folder, batches, shard
+from detour.images import Known, batches, shard
 from detour.logs import progress
 from detour.store import Made
+
+logger = logging.getLogger(__name__)
 
 
 class Recorder:
@@ -50,9 +55,9 @@ def average(output: Tensor) -> Tensor:
         case 2:
             return output.float()
         case 3:
-            return output.float().mean(1)
+            return output.mean(1, dtype=torch.float32)
         case 4:
-            return output.float().mean((2, 3))
+            return output.mean((2, 3), dtype=torch.float32)
     raise ValueError(f"a layer puts out {tuple(output.shape)}, expected 2, 3 or 4 dimensions")
 
 
@@ -74,18 +79,60 @@ def record(
     """
     recorder = Recorder(classifier, layers)
     device = classifier.mean.device
+    clock = _Clock(device)
+    before = None
     for x, label in batched:
+        start = clock.now()
         logits = classifier(x.to(device, non_blocking=True).float().div(255))
         found = {name: recorder.averages[name] for name in layers}
         found |= {"logits": logits, "predicted": logits.argmax(1), "label": label}
-        yield {name: value.cpu().numpy() for name, value in found.items()}
+        launched = {name: value.to("cpu", non_blocking=True) for name, value in found.items()}
+        # A GPU works on this batch while the one before is written.
+        if before:
+            yield clock.arrived(*before)
+        before = launched, start, clock.now()
+    if before:
+        yield clock.arrived(*before)
+    logger.info("the device waited %.0f %% of the time for images and for writing", 100 * clock.idle())
+
+
+class _Clock:
+    """How long a device computes: by its own events where it runs beside the host."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._begin, self._busy = time.perf_counter(), 0.0
+
+    def now(self) -> Any:
+        if not self._cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def arrived(self, found: dict[str, Tensor], start: Any, end: Any) -> dict[str, np.ndarray]:
+        """What was launched between the two, once it is there."""
+        if self._cuda:
+            end.synchronize()
+            self._busy += start.elapsed_time(end) / 1000
+        else:
+            self._busy += end - start
+        return {name: value.numpy() for name, value in found.items()}
+
+    def idle(self) -> float:
+        """Share of the time in which nothing was computed."""
+        return 1 - self._busy / (time.perf_counter() - self._begin)
 
 
 def extract(
     classifier: str | Path, images: str | Path, out: str | Path, *,
     layers: list[str], batch_size: int, device: str, made: Made,
 ) -> None:  # fmt: skip
-    """Store the activations of a store of images: those of `record`, row for row."""
+    """Store the activations of a store of images: those of `record`, row for row.
+
+    In float32 always: whether an attack succeeds is not to depend on the precision that it was made in.
+    """
+    net = classifiers.load(classifier, classifiers.device_of(device), keep=layers)
     stored = store.read(images)
     label = stored["label"][:]
 
@@ -95,12 +142,15 @@ def extract(
             rows = slice(start, start + batch_size)
             yield torch.from_numpy(stored["images"][rows]), torch.from_numpy(label[rows])
 
-    _save(classifier, batched(), len(label), out, layers, device, made, [classifier, images])
+    attributes = {"layers": layers, "device": str(net.mean.device)}
+    with store.create(out, made, [classifier, images], **attributes) as group:
+        store.write(group, record(net, layers, batched()))
 
 
 def extract_reference(
-    classifier: str | Path, dataset: Digits | Folder, out: str | Path, *,
-    number: int, count: int, layers: list[str], batch_size: int, device: str, workers: int, made: Made,
+    classifier: str | Path, dataset: Known, out: str | Path, *,
+    number: int, count: int, layers: list[str], batch_size: int, device: str, precision: str = "float32",
+    workers: int, made: Made,
 ) -> None:  # fmt: skip
     """Store the activations of one shard of the reference images, in the order of the classes.
 
@@ -108,23 +158,26 @@ def extract_reference(
     ----------
     number, count
         Of this shard, from 0, and of all.
+    precision
+        See `detour.classifiers.load`.
     workers
         Processes that decode images.
+
+    Notes
+    -----
+    The attribute `skipped` says which files could not be decoded, and why; they are left out.
     """
-    images = shard(dataset.reference_images(), len(dataset.classes), number, count)
+    net = classifiers.load(classifier, classifiers.device_of(device), precision, keep=layers)
+    skipped: list[str] = []
     batched = batches(
-        images,
+        shard(dataset, number, count),
         batch_size,
         workers if dataset.decodes else 0,
         f"reference shard {number + 1} of {count}",
+        skipped=skipped,
+        pinned=net.mean.is_cuda,
     )
-    _save(classifier, batched, len(images.label), out, layers, device, made, [classifier])
-
-
-def _save(
-    classifier: str | Path, batched: Iterable[tuple[Tensor, Tensor]], n: int, out: str | Path,
-    layers: list[str], device: str, made: Made, sources: list[str | Path],
-) -> None:  # fmt: skip
-    net = classifiers.load(classifier, classifiers.device_of(device))
-    with store.create(out, made, sources, layers=layers, device=str(net.mean.device)) as group:
+    attributes = {"layers": layers, "device": str(net.mean.device)}
+    with store.create(out, made, [classifier], **attributes) as group:
         store.write(group, record(net, layers, batched))
+        group.attrs["skipped"] = skipped

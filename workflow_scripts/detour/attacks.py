@@ -113,7 +113,7 @@ def adversarial(
 
 def perturb(
     classifier: str | Path, images: str | Path, out: str | Path, *,
-    attack: Attack, seed: int, batch_size: int, device: str, made: Made,
+    attack: Attack, seed: int, batch_size: int, device: str, made: Made, precision: str = "float32",
 ) -> None:  # fmt: skip
     """Store the perturbed version of a store of images, row for row.
 
@@ -123,12 +123,15 @@ def perturb(
         Paths of the classifier and of the original images.
     seed
         Of this run; what an image draws depends on it, the attack's name and the image's source.
+    precision
+        That gradients are computed in; see `detour.classifiers.load`.
 
     Notes
     -----
-    `target` holds the classes aimed at, -1 where the attack has no target.
+    `target` holds the classes aimed at, -1 where the attack has no target; `predicted` what the classifier
+    takes the stored bytes for in the precision of the attack.
     """
-    net = classifiers.load(classifier, classifiers.device_of(device))
+    net = classifiers.load(classifier, classifiers.device_of(device), precision)
     original = store.read(images)
     label, source = original["label"][:], original["source"][:]
     target = original["target"][:]
@@ -142,8 +145,10 @@ def perturb(
             rows = slice(start, start + batch_size)
             seeds = [int(draw(seed, f"draws of {attack.name}", i).integers(2**63)) for i in source[rows]]
             aimed = target[rows] if attack.target else np.full_like(target[rows], NO_TARGET)
+            perturbed = adversarial(net, original["images"][rows], target[rows], attack, seeds)
             yield {
-                "images": adversarial(net, original["images"][rows], target[rows], attack, seeds),
+                "images": perturbed,
+                "predicted": _predicted(net, perturbed),
                 "label": label[rows],
                 "target": aimed,
                 "source": source[rows],
@@ -152,3 +157,9 @@ def perturb(
     attributes = {"classes": original.attrs["classes"], "device": str(net.mean.device)}
     with store.create(out, made, [classifier, images], **attributes) as group:
         store.write(group, blocks())
+
+
+@torch.inference_mode()
+def _predicted(classifier: Classifier, images: np.ndarray) -> np.ndarray:
+    x = torch.from_numpy(images).to(classifier.mean.device).float().div(255)
+    return classifier(x).argmax(1).cpu().numpy()

@@ -1,29 +1,42 @@
 """Classifiers: torchvision's networks, trained here or elsewhere, and the layers to look at."""
 
+import hashlib
 import json
 import logging
+import re
 import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.data import DataLoader
 from torchvision import models
-from torchvision.models import get_model, get_model_weights, list_models
+from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
+from torchvision.models.googlenet import GoogLeNet
 from torchvision.models.inception import Inception3
 from torchvision.models.resnet import ResNet
 from torchvision.models.swin_transformer import SwinTransformer
 
 from detour import store
 from detour.artefacts import written
-from detour.images import Digits, Folder, Labelled
+from detour.images import Known, Labelled
 from detour.spelling import unknown
 from detour.store import Made
 
 logger = logging.getLogger(__name__)
+
+
+# What a network computes in, where that is not float32 or its variant on tensor cores.
+REDUCED = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+# Gradients of a mean over a batch are less than float16 can tell from 0; attacks look at their signs.
+LOSS_SCALE = 2.0**12
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,11 @@ class Classifier(nn.Module):
         Takes normalised pixels, returns logits.
     mean, std
         Of the normalisation, per channel.
+
+    Attributes
+    ----------
+    dtype
+        What the network computes in.
     """
 
     mean: Tensor
@@ -52,14 +70,18 @@ class Classifier(nn.Module):
     def __init__(self, network: nn.Module, mean: list[float], std: list[float]) -> None:
         super().__init__()
         self.network = network
+        self.dtype = torch.float32
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits [b, C] of pixels in [0, 1], float32 [b, 3, H, W]."""
-        logits = self.network((x - self.mean) / self.std)
+        """Logits, float32 [b, C], of pixels in [0, 1], float32 [b, 3, H, W]."""
+        logits = self.network(((x - self.mean) / self.std).to(self.dtype))
         # Inception returns its auxiliary logits beside them while it trains.
-        return getattr(logits, "logits", logits)
+        logits = getattr(logits, "logits", logits).float()
+        if self.dtype is torch.float16 and logits.requires_grad:
+            logits.register_hook(lambda gradient: gradient * LOSS_SCALE)
+        return logits
 
     def layer(self, name: str) -> nn.Module:
         """The module of that name in the network."""
@@ -83,7 +105,7 @@ def device_of(name: str) -> torch.device:
 def untrained(model: str, classes: int, seed: int) -> nn.Module:
     """A network of torchvision with random weights."""
     torch.manual_seed(seed)
-    return _network(model, classes, init_weights=True)
+    return _network(model, classes)
 
 
 def pretrained(model: str, weights: str, classes: int) -> nn.Module:
@@ -103,16 +125,19 @@ def pretrained(model: str, weights: str, classes: int) -> nn.Module:
     ValueError
         If the weights are for another network or another number of classes.
     """
-    enum = get_model_weights(model)
-    if weights in enum.__members__:
-        outputs = len(enum[weights].meta["categories"])
+    own = _own(model, weights)
+    if own:
+        outputs = len(own.meta["categories"])
         if outputs != classes:
             raise ValueError(
                 f"classifier.weights: {weights} has {outputs} classes, the reference images {classes};"
                 " use reference images of the classes that the network was trained on"
             )
-        return get_model(model, weights=weights)
+        weights = str(_checked(Path(weights) if Path(weights).is_file() else _fetched(own)))
     network = _network(model, classes)
+    if own and isinstance(network, Inception3 | GoogLeNet):
+        # They were trained elsewhere, on pixels normalised in another way than torchvision's.
+        network.transform_input = True
     try:
         _load_state(network, torch.load(weights, map_location="cpu", weights_only=True))
     except (RuntimeError, AttributeError, TypeError, UnpicklingError) as error:
@@ -123,10 +148,45 @@ def pretrained(model: str, weights: str, classes: int) -> nn.Module:
     return network
 
 
-def _network(model: str, classes: int, *, init_weights: bool = False) -> nn.Module:
-    """A network of torchvision; drawing initial weights takes the Inceptions half a minute."""
-    drawn = {"init_weights": init_weights} if model in ("inception_v3", "googlenet") else {}
-    return get_model(model, weights=None, num_classes=classes, **drawn)
+def _own(model: str, weights: str) -> WeightsEnum | None:
+    """The weights of torchvision that are meant, by the name of the enum or by that of their file."""
+    enum = get_model_weights(model)
+    named = (w for w in enum if weights == w.name or Path(weights).name == Path(w.url).name)
+    return next(named, None)
+
+
+def _fetched(own: WeightsEnum) -> Path:
+    """Where torchvision keeps the file of those weights, once it is there."""
+    path = Path(torch.hub.get_dir(), "checkpoints", Path(own.url).name)
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(own.url, str(path), progress=False)
+        except OSError as error:
+            raise ValueError(
+                f"classifier.weights: cannot fetch {own.url} ({error}); fetch it elsewhere and put it at"
+                f" {path}, or name where it is in classifier.weights"
+            ) from error
+    return path
+
+
+def _checked(path: Path) -> Path:
+    """Refuse a file of torchvision whose SHA-256 does not begin as its name says."""
+    expected = re.search(r"-([0-9a-f]{8,})\.", path.name)
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if expected and not found.startswith(expected[1]):
+        raise ValueError(
+            f"{path}: found a file with SHA-256 {found[:8]}..., expected {expected[1]}... as its name says;"
+            " it is not whole or another: fetch it again"
+        )
+    return path
+
+
+def _network(model: str, classes: int) -> nn.Module:
+    # Otherwise they warn that this default will change.
+    default = {"init_weights": False} if model in ("inception_v3", "googlenet") else {}
+    return get_model(model, weights=None, num_classes=classes, **default)
 
 
 def _load_state(network: nn.Module, state: dict[str, Tensor]) -> None:
@@ -183,7 +243,7 @@ def train(
 
 def prepare(
     out: str | Path, *, model: str, weights: str, mean: list[float], std: list[float], classes: int,
-    made: Made, training: Training | None = None, dataset: Digits | Folder | None = None,
+    made: Made, training: Training | None = None, dataset: Known | None = None,
     device: str = "cpu", seed: int = 0,
 ) -> None:  # fmt: skip
     """Train or fetch the classifier of a run and store it with what is needed to build it again.
@@ -191,17 +251,20 @@ def prepare(
     Parameters
     ----------
     weights
-        `train`, the name of a weight enum, or the path of a state dict.
+        `train`, `untrained`, the name of a weight enum, or the path of a state dict.
     classes
         Number of classes of the reference images.
-    training, dataset, device, seed
-        Where `weights` is `train`: how, on whose reference images, where, and of the first weights and the
-        order of the images.
+    training, dataset, device
+        Where `weights` is `train`: how, on whose reference images and where.
+    seed
+        Of the first weights and the order of the images.
     """
     used = device_of(device)
     if training and dataset:
         classifier = Classifier(untrained(model, classes, seed), mean, std)
         train(classifier, dataset.reference_images(), training, seed, used)
+    elif weights == "untrained":
+        classifier = Classifier(untrained(model, classes, seed), mean, std)
     else:
         classifier = Classifier(pretrained(model, weights, classes), mean, std)
     network = {
@@ -216,8 +279,18 @@ def prepare(
         torch.save({"state": classifier.cpu().state_dict(), **network, "made": about}, part)
 
 
-def load(path: str | Path, device: torch.device) -> Classifier:
-    """The classifier of a run, frozen and in evaluation mode."""
+def load(
+    path: str | Path, device: torch.device, precision: str = "float32", keep: Sequence[str] = ()
+) -> Classifier:
+    """The classifier of a run, frozen, in evaluation mode and made fast.
+
+    Parameters
+    ----------
+    precision
+        `float32`, `tf32` (the same, products on a GPU's tensor cores in 19 bits), `bfloat16`, `float16`.
+    keep
+        Layers whose outputs are wanted.
+    """
     saved = torch.load(path, map_location="cpu", weights_only=True)
     network = _network(saved["model"], saved["classes"])
     if saved["transform_input"] is not None:
@@ -226,7 +299,49 @@ def load(path: str | Path, device: torch.device) -> Classifier:
     _load_state(classifier, saved["state"])
     # Without this every step of an attack accumulates the gradients of the weights as well.
     classifier.requires_grad_(False).eval()
+    fold(network, keep)
+    classifier.dtype = REDUCED.get(precision, torch.float32)
+    network.to(classifier.dtype)
+    # Convolutions of PyTorch are in TF32 unless told otherwise.
+    products = "tf32" if precision == "tf32" else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = products
+    torch.backends.cudnn.conv.fp32_precision = products  # type: ignore[attr-defined]
     return classifier.to(device).to(memory_format=torch.channels_last)
+
+
+def fold(network: nn.Module, keep: Sequence[str] = ()) -> int:
+    """Fold every batch norm that only a convolution feeds into that convolution, in place.
+
+    In evaluation it is an affine function per channel, so that the outputs differ by rounding alone.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode.
+    keep
+        Modules that stay as they are.
+
+    Returns
+    -------
+    int
+        How many were folded.
+    """
+    nodes = [node for node in fx.symbolic_trace(network).graph.nodes if node.op == "call_module"]
+    calls = Counter(node.target for node in nodes)
+    folded = 0
+    for node in nodes:
+        before = node.args[0]
+        if (
+            isinstance(norm := network.get_submodule(node.target), nn.BatchNorm2d)
+            and before.op == "call_module"
+            and isinstance(convolution := network.get_submodule(before.target), nn.Conv2d)
+            and len(before.users) == calls[before.target] == calls[node.target] == 1
+            and not {before.target, node.target} & set(keep)
+        ):
+            network.set_submodule(before.target, fuse_conv_bn_eval(convolution, norm))
+            network.set_submodule(node.target, nn.Identity())
+            folded += 1
+    return folded
 
 
 def layers(model: str, names: str | list[str]) -> list[str]:

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +19,7 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from detour import code, folders
 from detour.artefacts import written
-from detour.spelling import unknown
+from detour.spelling import listed, unknown
 
 Config = dict[str, Any]
 
@@ -278,14 +278,15 @@ def _weights(classifier: Config) -> Iterator[str]:
     weights = classifier["weights"]
     if is_file(weights) and not Path(weights).is_file():
         yield (
-            f"classifier.weights: found {weights!r}, and no such file in {Path.cwd()}; allowed: train, the"
-            " name of a weight enum of torchvision in capitals (IMAGENET1K_V1), or the path of a state dict"
+            f"classifier.weights: found {weights!r}, and no such file in {Path.cwd()}; allowed: train,"
+            " untrained, the name of a weight enum of torchvision in capitals (IMAGENET1K_V1), or the path of"
+            " a state dict"
         )
 
 
 def is_file(weights: str) -> bool:
     """Whether `classifier.weights` means a file; torchvision's enums are in capitals."""
-    return weights != "train" and not weights.isupper()
+    return weights not in ("train", "untrained") and not weights.isupper()
 
 
 def class_count(dataset: Config) -> int:
@@ -295,59 +296,125 @@ def class_count(dataset: Config) -> int:
 
 def _images(config: Config) -> Iterator[str]:
     dataset = config["dataset"]
-    if dataset["name"] == "digits":
-        total, rarest, where = dataset["test"], dataset["test"] * DIGITS_RAREST // DIGITS, "digits"
-    else:
-        problems = list(_folders(dataset))
+    if dataset["name"] != "digits":
+        problems = list(_reference(dataset))
         if problems:
             yield from problems
             return
-        test = Path(dataset["test"])
-        counts = {name: sum(1 for _ in folders.images(test / name)) for name in folders.classes(test)}
-        where = min(counts, key=lambda name: counts[name])
-        total, rarest = sum(counts.values()), counts[where]
+    try:
+        counts = TEST_COUNTS[dataset["name"]](dataset)
+    except ValueError as error:
+        yield from str(error).splitlines()
+        return
     classes = class_count(dataset)
     if dataset["shards"] > classes:
         yield f"dataset.shards: found {dataset['shards']}, allowed: at most one per class, {classes}"
+    total, where = sum(counts.values()), min(counts, key=lambda name: counts[name])
     groups = 2 * config["folds"]["count"]
-    if config["folds"]["stratify"] == "class" and rarest < groups:
+    if config["folds"]["stratify"] == "class" and counts[where] < groups:
         yield (
             f"folds.count: found {groups // 2}, which deals each class into {groups} groups, and a class"
-            f" of the test images ({where}) has {rarest}; allowed: at most {rarest // 2}, or any with"
-            " `folds.stratify: none`"
+            f" of the test images ({where}) has {counts[where]}; allowed: at most {counts[where] // 2}, or"
+            " any with `folds.stratify: none`"
         )
     elif total < groups:
         yield f"folds.count: found {groups // 2}, allowed: at most half the {total} test images"
 
 
-def _folders(dataset: Config) -> Iterator[str]:
-    found = {}
-    for key in ("reference", "test"):
-        root = Path(dataset[key])
-        try:
-            found[key] = folders.classes(root)
-        except OSError as error:
-            yield (
-                f"dataset.{key}: cannot read {dataset[key]!r} ({error.strerror}); expected a folder with one"
-                " folder of images per class"
-            )
-            return
-        if len(found[key]) < 2:
-            yield (
-                f"dataset.{key}: found {len(found[key])} folders in {dataset[key]!r}, expected one per"
-                " class and at least two"
-            )
-        for name in found[key]:
-            if next(folders.images(root / name), None) is None:
-                yield (
-                    f"dataset.{key}: found no image in {str(root / name)!r}, expected at least one"
-                    f" ({', '.join(folders.EXTENSIONS)}); add images or remove the folder"
-                )
-    for name in found["test"]:
-        if name not in found["reference"]:
-            yield unknown(f"dataset.test: class {name!r} has no reference images", name, found["reference"])
+def _reference(dataset: Config) -> Iterator[str]:
+    yield from _classes(dataset, "reference")
     if dataset["resize"] and dataset["resize"] < dataset["crop"]:
         yield f"dataset.resize: found {dataset['resize']}, allowed: at least `crop`, {dataset['crop']}"
+
+
+def _classes(dataset: Config, key: str) -> Iterator[str]:
+    """What is wrong with a folder of classes."""
+    root = Path(dataset[key])
+    try:
+        found = folders.classes(root)
+    except OSError as error:
+        yield (
+            f"dataset.{key}: cannot read {dataset[key]!r} ({error.strerror}); expected a folder with one"
+            " folder of images per class"
+        )
+        return
+    if len(found) < 2:
+        yield (
+            f"dataset.{key}: found {len(found)} folders in {dataset[key]!r}, expected one per"
+            " class and at least two"
+        )
+    for name in found:
+        if next(folders.images(root / name), None) is None:
+            yield (
+                f"dataset.{key}: found no image in {str(root / name)!r}, expected at least one"
+                f" ({', '.join(folders.EXTENSIONS)}); add images or remove the folder"
+            )
+
+
+def _in_digits(dataset: Config) -> dict[str, int]:
+    # Dealt in equal shares: the rarest digit tells the least.
+    rarest = dataset["test"] * DIGITS_RAREST // DIGITS
+    return {"digits": rarest, "other digits": dataset["test"] - rarest}
+
+
+def _in_folders(dataset: Config) -> dict[str, int]:
+    problems = list(_classes(dataset, "test"))
+    known = folders.classes(dataset["reference"])
+    found = [] if problems else folders.classes(dataset["test"])
+    problems += [
+        unknown(f"dataset.test: class {name!r} has no reference images", name, known)
+        for name in found
+        if name not in known
+    ]
+    if problems:
+        raise ValueError("\n".join(problems))
+    return {name: sum(1 for _ in folders.images(Path(dataset["test"], name))) for name in found}
+
+
+def _in_list(dataset: Config) -> dict[str, int]:
+    try:
+        images, missing = folders.nips2017(dataset["test"], dataset["labels"])
+    except OSError as error:
+        raise ValueError(f"dataset: cannot read {error.filename!r} ({error.strerror})") from error
+    classes = class_count(dataset)
+    beyond = [i.name for i in images if max(i.label, i.target) >= classes]
+    if beyond:
+        raise ValueError(
+            f"dataset.labels: {len(beyond)} images have a TrueLabel or TargetClass beyond the {classes}"
+            f" classes of the reference: {listed(beyond)}; it needs a folder for each class of ImageNet"
+        )
+    if missing and dataset["missing"] == "error":
+        raise ValueError(
+            f"dataset.test: {dataset['test']} lacks {len(missing)} images of its list: {listed(missing)}; add"
+            " them, or leave them out with `missing: skip`"
+        )
+    if not images:
+        raise ValueError(f"dataset.test: found none of the listed images in {dataset['test']!r}")
+    return Counter(str(image.label + 1) for image in images)
+
+
+# Test images per class, of each dataset; ValueError says what is wrong with them, a line each.
+TEST_COUNTS: dict[str, Callable[[Config], dict[str, int]]] = {
+    "digits": _in_digits,
+    "image_folder": _in_folders,
+    "nips2017": _in_list,
+}
+
+
+def warnings(config: Config) -> list[str]:
+    """What a run should know before it starts, and can do without."""
+    dataset = config["dataset"]
+    found = []
+    if config["classifier"]["weights"] == "untrained":
+        found.append("classifier.weights: untrained: the figures show that everything fits together, no more")
+    if dataset.get("missing") == "skip":
+        images, missing = folders.nips2017(dataset["test"], dataset["labels"])
+        if missing:
+            found.append(
+                f"dataset.test: {len(missing)} of {len(images) + len(missing)} listed images are missing and"
+                f" left out: {listed(missing)}"
+            )
+    return found
 
 
 def _figures(config: Config) -> Iterator[str]:

@@ -1,6 +1,8 @@
 """Images: the reference, read where it lies, and the test images, stored as the bytes that are attacked."""
 
-from collections.abc import Iterator
+import io
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -9,15 +11,16 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
-from torchvision.datasets import ImageFolder
-from torchvision.datasets.folder import default_loader
+from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 from torchvision.transforms import v2
 
 from detour import folders, store
 from detour.logs import progress
 from detour.seeds import draw
+from detour.spelling import listed
 from detour.store import Made
+
+logger = logging.getLogger(__name__)
 
 
 class Labelled(NamedTuple):
@@ -26,16 +29,19 @@ class Labelled(NamedTuple):
     Attributes
     ----------
     images
-        Pairs of uint8 [3, H, W] and class.
+        Pairs of uint8 [3, H, W] and class; in place of one that cannot be decoded, what is wrong with it.
     label : int64 [n]
         The classes.
     names
         What a person knows the images by: paths under their folder.
+    target : int64 [n], optional
+        Classes to aim at, where the data set gives them.
     """
 
     images: Dataset[Any]
     label: np.ndarray
     names: list[str]
+    target: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -65,10 +71,11 @@ class Digits:
     def test_images(self) -> Labelled:
         return self._part(1)
 
-    def reference_images(self) -> Labelled:
-        return self._part(0)
+    def reference_images(self, classes: Sequence[int] | None = None) -> Labelled:
+        """Those of some classes, in their order; None: of all."""
+        return self._part(0, classes)
 
-    def _part(self, part: int) -> Labelled:
+    def _part(self, part: int, classes: Sequence[int] | None = None) -> Labelled:
         # Imported here: two seconds that only this dataset has to pay.
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
@@ -81,6 +88,8 @@ class Digits:
             random_state=self.seed,
         )[part]
         rows = rows[np.argsort(digits.target[rows], kind="stable")]
+        if classes is not None:
+            rows = rows[np.isin(digits.target[rows], classes)]
         grey = torch.from_numpy(digits.images[rows] * 255 / 16).round().to(torch.uint8)
         pixels = v2.functional.resize(grey[:, None], [self.size, self.size]).expand(-1, 3, -1, -1)
         label = digits.target[rows].astype(np.int64)
@@ -101,12 +110,16 @@ class Folder:
         Length in pixels of the shorter side before the crop; None: that of the crop.
     crop
         Side in pixels of the square cut from the centre.
+    per_class, seed
+        Of more reference images of a class than `per_class`, so many are drawn; None: all are taken.
     """
 
     reference: str
     test: str = ""
     resize: int | None = None
     crop: int
+    per_class: int | None = None
+    seed: int = 0
 
     decodes: ClassVar = True
 
@@ -115,68 +128,142 @@ class Folder:
         return folders.classes(self.reference)
 
     def test_images(self) -> Labelled:
-        return self._part(self.test)
+        return self._part(self.test, range(len(self.classes)))
 
-    def reference_images(self) -> Labelled:
-        return self._part(self.reference)
+    def reference_images(self, classes: Sequence[int] | None = None) -> Labelled:
+        """Those of some classes, in their order; None: of all."""
+        # Only their folders are listed: all of ImageNet would take a job longer than its images.
+        wanted = range(len(self.classes)) if classes is None else classes
+        return self._part(self.reference, wanted, self.per_class)
 
-    def _part(self, root: str) -> Labelled:
-        transform = v2.Compose(
-            [v2.Resize(self.resize or self.crop), v2.CenterCrop(self.crop), v2.PILToTensor()]
-        )
-        folder = _Folder(root, self.classes, transform)
-        names = [str(Path(path).relative_to(root)) for path, _ in folder.samples]
-        return Labelled(folder, np.asarray(folder.targets, dtype=np.int64), names)
+    def _part(self, root: str, classes: Sequence[int], at_most: int | None = None) -> Labelled:
+        names: list[str] = []
+        label: list[int] = []
+        for c in classes:
+            folder = Path(root, self.classes[c])
+            found = sorted(folders.images(folder)) if folder.is_dir() else []
+            if at_most is not None and len(found) > at_most:
+                drawn = draw(self.seed, "reference images", c).permutation(len(found))[:at_most]
+                found = [found[i] for i in sorted(drawn)]
+            names += [f"{folder.name}/{name}" for name in found]
+            label += [c] * len(found)
+        return _labelled(_Files(root, names, label, self.fit))
+
+    def fit(self, image: Tensor) -> Tensor:
+        """Resized and cropped; within one level of 255 of torchvision's reference transform of PIL images.
+
+        That resizes by Pillow, which takes as long as decoding; benchmarks/ has the measurement.
+        """
+        resized = v2.functional.resize(image, [self.resize or self.crop], antialias=True)
+        return v2.functional.center_crop(resized, [self.crop, self.crop])
 
 
-class _Folder(ImageFolder):
-    """ImageFolder whose classes are given, because a test folder may lack some."""
+@dataclass(frozen=True, kw_only=True)
+class Nips2017(Folder):
+    """The images of the NIPS 2017 adversarial competition, which have targets; the reference as in `Folder`.
 
-    def __init__(self, root: str, classes: list[str], transform: v2.Transform) -> None:
-        self._classes = classes
-        super().__init__(root, transform, loader=_decode, allow_empty=True)
+    Parameters
+    ----------
+    test
+        Folder of `<ImageId>.png`, which are taken as they are: `crop` says their size.
+    labels
+        Their list; see `detour.folders.nips2017`.
+    missing
+        `error`, or `skip` what the list names and the folder lacks.
+    """
 
-    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
-        return self._classes, {name: i for i, name in enumerate(self._classes)}
+    labels: str | None = None
+    missing: str = "error"
+
+    def test_images(self) -> Labelled:
+        images, missing = folders.nips2017(self.test, self.labels)
+        if missing and self.missing == "error":
+            raise ValueError(f"{self.test}: lacks {len(missing)} images of its list: {listed(missing)}")
+        names, label, target = (list(column) for column in zip(*images, strict=True))
+        return _labelled(_Files(self.test, names, label, self._whole), np.array(target, dtype=np.int64))
+
+    def _whole(self, image: Tensor) -> Tensor:
+        h, w = image.shape[1:]
+        if (h, w) != (self.crop, self.crop):
+            raise ValueError(f"found {w} x {h} pixels, expected {self.crop} x {self.crop} (dataset.crop)")
+        return image
 
 
-def _decode(path: str) -> Image.Image:
+Known = Digits | Folder
+
+
+class _Files(Dataset[Any]):
+    """Image files, decoded and fitted when asked for."""
+
+    def __init__(
+        self, root: str, names: list[str], label: list[int], fit: Callable[[Tensor], Tensor]
+    ) -> None:
+        self.root, self.names, self.label, self.fit = root, names, label, fit
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int] | str:
+        path = Path(self.root, self.names[i])
+        # Read apart from decoding: a file server that fails is no reason to skip an image.
+        content = path.read_bytes()
+        try:
+            return self.fit(decoded(content)), self.label[i]
+        except ValueError as error:
+            return f"{path}: {error}"
+
+
+def _labelled(files: _Files, target: np.ndarray | None = None) -> Labelled:
+    return Labelled(files, np.array(files.label, dtype=np.int64), files.names, target)
+
+
+def decoded(content: bytes) -> Tensor:
+    """The pixels of an image file, whatever its format and colours; of an animation, the first image.
+
+    Returns
+    -------
+    uint8 [3, H, W]
+
+    Raises
+    ------
+    ValueError
+        If it is no image, or not a whole one.
+    """
     try:
-        return default_loader(path)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be decoded ({error}); replace or remove it") from error
+        with Image.open(io.BytesIO(content)) as opened:
+            return v2.functional.pil_to_tensor(opened.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"cannot be decoded ({error})") from error
 
 
 # A new dataset is one class and one line here, its options in the schema, and its checks in `detour.config`.
-DATASETS: dict[str, type[Digits] | type[Folder]] = {"digits": Digits, "image_folder": Folder}
+DATASETS: dict[str, type[Known]] = {"digits": Digits, "image_folder": Folder, "nips2017": Nips2017}
 
 # Images decoded at once; no result depends on it.
 BATCH = 64
 
 
-def dataset(name: str, **settings: Any) -> Digits | Folder:
+def dataset(name: str, **settings: Any) -> Known:
     """The dataset of that section of the configuration."""
     return DATASETS[name](**settings)
 
 
-def shard(images: Labelled, classes: int, number: int, count: int) -> Labelled:
-    """The images of one of `count` runs of whole classes, in the order of the classes.
+def shard(dataset: Known, number: int, count: int) -> Labelled:
+    """The reference images of one of `count` runs of whole classes, in the order of the classes.
 
     Parameters
     ----------
-    classes
-        Number of classes.
     number
         Of the shard, from 0.
     """
-    wanted = np.array_split(np.arange(classes), count)[number]
-    rows = np.flatnonzero(np.isin(images.label, wanted))
-    rows = rows[np.argsort(images.label[rows], kind="stable")]
-    names = [images.names[row] for row in rows]
-    return Labelled(Subset(images.images, rows.tolist()), images.label[rows], names)
+    classes = np.array_split(np.arange(len(dataset.classes)), count)[number]
+    return dataset.reference_images(classes.tolist())
 
 
-def batches(images: Labelled, batch_size: int, workers: int, what: str) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(
+    images: Labelled, batch_size: int, workers: int, what: str, *,
+    skipped: list[str] | None = None, pinned: bool = False,
+) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
     """Batches of uint8 [b, 3, H, W] and labels [b], decoded ahead of their use.
 
     Parameters
@@ -185,11 +272,38 @@ def batches(images: Labelled, batch_size: int, workers: int, what: str) -> Itera
         Processes that decode; 0 for images that are in memory.
     what
         What is done with them, for the log.
+    skipped
+        Is told of images that cannot be decoded, which are left out; None: they are an error.
+    pinned
+        Into memory that a GPU reads on its own.
+
+    Raises
+    ------
+    ValueError
+        If an image cannot be decoded.
     """
-    # Forked: a started interpreter would run the job's script again, which no `__main__` guards.
-    context = "fork" if workers else None
-    loader = DataLoader(images.images, batch_size, num_workers=workers, multiprocessing_context=context)
-    yield from progress(loader, len(loader), f"{what}: batches of {batch_size}")
+    loader = DataLoader(
+        images.images,
+        batch_size,
+        num_workers=workers,
+        # Forked: a started interpreter would run the job's script again, which no `__main__` guards.
+        multiprocessing_context="fork" if workers else None,
+        collate_fn=_collated,
+        pin_memory=pinned,
+    )
+    for batch, problems in progress(loader, len(loader), f"{what}: batches of {batch_size}"):
+        for problem in problems:
+            if skipped is None:
+                raise ValueError(f"{problem}; replace or remove it")
+            logger.warning("left out: %s", problem)
+            skipped.append(problem)
+        if batch:
+            yield batch
+
+
+def _collated(items: list[Any]) -> tuple[Any, list[str]]:
+    good = [item for item in items if not isinstance(item, str)]
+    return default_collate(good) if good else None, [item for item in items if isinstance(item, str)]
 
 
 def targets(labels: np.ndarray, classes: int, seed: int, purpose: str) -> np.ndarray:
@@ -203,13 +317,13 @@ def targets(labels: np.ndarray, classes: int, seed: int, purpose: str) -> np.nda
     return (labels + np.array(steps, dtype=np.int64)) % classes
 
 
-def collect(dataset: Digits | Folder, out: str | Path, *, seed: int, workers: int, made: Made) -> None:
+def collect(dataset: Known, out: str | Path, *, seed: int, workers: int, made: Made) -> None:
     """Store the test images: images uint8 [n, 3, H, W], label, target and source int64 [n].
 
     Parameters
     ----------
     seed
-        Of the targets, which are drawn here once.
+        Of the targets, which are drawn here once where the dataset has none.
 
     Notes
     -----
@@ -217,7 +331,7 @@ def collect(dataset: Digits | Folder, out: str | Path, *, seed: int, workers: in
     """
     images, classes = dataset.test_images(), dataset.classes
     label = images.label
-    target = targets(label, len(classes), seed, "target")
+    target = targets(label, len(classes), seed, "target") if images.target is None else images.target
     source = np.arange(len(label))
 
     def blocks() -> Iterator[dict[str, np.ndarray]]:

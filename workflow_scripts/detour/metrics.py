@@ -84,18 +84,21 @@ def attacked(images: Mapping[str, str | Path], activations: Mapping[str, str | P
     -------
     DataFrame
         set, images, accuracy, target_hits, linf (largest change of a pixel, of 255), l2 (mean over images of
-        the L2 norm of the change, of 255).
+        the L2 norm of the change, of 255), differs (share of images that the classifier takes for something
+        else in the precision of the attack than in float32, which all else is told by).
     """
     original = store.read(images[ORIGINAL])
     rows = []
     for name, path in images.items():
         stored, seen = store.read(path), store.read(activations[name])
         target = np.full(len(stored["label"][:]), NO_TARGET) if name == ORIGINAL else stored["target"][:]
+        predicted = seen["predicted"][:]
+        differs = np.nan if name == ORIGINAL else (stored["predicted"][:] != predicted).mean()
         linf, l2 = change(original, stored)
         rows.append({
             "set": name, "images": len(target),
-            **outcome(seen["predicted"][:], stored["label"][:], target),
-            "linf": linf.max(), "l2": l2.mean(),
+            **outcome(predicted, stored["label"][:], target),
+            "linf": linf.max(), "l2": l2.mean(), "differs": differs,
         })  # fmt: skip
     return pd.DataFrame(rows)
 

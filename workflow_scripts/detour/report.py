@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from detour import store
 from detour.artefacts import written
+from detour.config import warnings
 from detour.metrics import ALL
 from detour.store import ORIGINAL
 
@@ -20,7 +21,8 @@ from detour.store import ORIGINAL
 def write(
     out: str | Path, *,
     template: str | Path, captions: Sequence[str | Path], figures: Sequence[str | Path],
-    images: str | Path, summary: str | Path, outcomes: str | Path, config: dict[str, Any],
+    images: str | Path, references: Sequence[str | Path], summary: str | Path, outcomes: str | Path,
+    config: dict[str, Any],
 ) -> None:  # fmt: skip
     """Fill the template.
 
@@ -30,8 +32,8 @@ def write(
         Plain text, one paragraph each, named for the figure or table it is under.
     figures
         SVG files.
-    images
-        The store of the original images.
+    images, references
+        The stores of the original images and of the reference's activations.
     config
         The whole configuration of the run.
     """
@@ -49,6 +51,8 @@ def write(
         attacks={attack["name"]: attack for attack in config["attacks"]},
         versions=dict(made.attrs["versions"]) | {"python": platform.python_version()},
         classes=len(made.attrs["classes"]),
+        warnings=warnings(config),
+        skipped=[problem for path in references for problem in store.read(path).attrs["skipped"]],
         original=ORIGINAL,
         all=ALL,
     )

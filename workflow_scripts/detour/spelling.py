@@ -1,6 +1,6 @@
 """Messages for names that are not there."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -11,6 +11,10 @@ def unknown(key: str, found: Any, allowed: Iterable[Any]) -> str:
     """Say what was found, what is allowed, and which of it was perhaps meant."""
     names = [str(name) for name in allowed]
     near = get_close_matches(str(found), names, n=3)
-    listed = ", ".join(names if len(names) <= SHOWN else [*names[:SHOWN], f"... ({len(names)} in all)"])
     meant = f"; did you mean `{'`, `'.join(near)}`?" if near else ""
-    return f"{key}: found {found!r}, allowed: {listed}{meant}"
+    return f"{key}: found {found!r}, allowed: {listed(names)}{meant}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names one after the other; of many, the first and their number."""
+    return ", ".join(names if len(names) <= SHOWN else [*names[:SHOWN], f"... ({len(names)} in all)"])

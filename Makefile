@@ -1,5 +1,6 @@
 # make demo    installs and runs the default workflow
 # make test    installs the test extras too; lint, snakemake --lint and the test suite
+# make bench   installs the peers too; measures everything, half an hour, into benchmarks/RESULTS.md
 # make table   prints the README's table of the configuration, from the schema
 # make lock    resolves the newest versions into locks/ (needs uv)
 
@@ -12,7 +13,7 @@ INSTALL := $(BIN)/pip install --quiet --no-deps --disable-pip-version-check
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint table lock
+.PHONY: help demo test lint bench table lock
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -29,6 +30,9 @@ lint: .venv/test
 	$(BIN)/snakefmt --check --compact-diff Snakefile rules
 	$(BIN)/mypy
 	$(BIN)/snakemake --lint
+
+bench: .venv/bench
+	$(BIN)/python -m benchmarks
 
 # A stamp is newer than the lock that it was installed from; a changed lock is installed over the old.
 .venv/%: locks/%.txt pyproject.toml
@@ -47,3 +51,4 @@ table: .venv/run
 lock:
 	uv pip compile --quiet --universal --no-annotate --upgrade pyproject.toml -o locks/run.txt
 	uv pip compile --quiet --universal --no-annotate --extra test -c locks/run.txt pyproject.toml -o locks/test.txt
+	uv pip compile --quiet --universal --no-annotate --extra bench -c locks/run.txt pyproject.toml -o locks/bench.txt

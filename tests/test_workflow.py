@@ -5,7 +5,9 @@ import json
 import re
 import shutil
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -258,3 +260,94 @@ def test_one_s_own_images_and_network(photographs, data, tmp_path):
     assert outcomes.loc["iterative_target", "target_hits"] > 0.7
     table = pd.read_csv(workflow.results / "summary.csv").set_index(["detector", "attack"])["auc"]
     assert table["lstm", "fgsm_target"] > 0.7
+
+
+WIDTHS = [192, 256, 288, 288, 768, 768, 768, 768, 768, 1280, 2048, 2048]
+
+
+def linked(paths: Iterable[Path], folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for path in paths:
+        (folder / path.name).symlink_to(path)
+
+
+def paper_s_run(dataset: dict[str, Any]) -> dict[str, Any]:
+    """The preset of the paper in everything but the images, the weights and the number of steps and folds."""
+    settings = yaml.safe_load((ROOT / "presets/imagenet.yaml").read_text())
+    settings["dataset"] |= {"shards": 4, "workers": 1} | dataset
+    settings["classifier"]["weights"] = "untrained"
+    settings["folds"]["count"] = 2
+    settings["detectors"][0]["epochs"] = 5
+    settings["attacks"][-1] |= {"steps": 2, "step": 8}
+    return settings
+
+
+def assert_twelve_layers(workflow: Workflow, classes: int) -> None:
+    results = workflow.results
+    layers = store.read(results / "activations/original.zarr.zip").attrs["layers"]
+    medoids = [store.read(results / f"medoids/{layer}.zarr.zip")["medoid"].shape for layer in layers]
+    assert medoids == [(classes, width) for width in WIDTHS]
+    n = store.read(results / "images/original.zarr.zip")["label"].shape[0]
+    for path in (results / "distances").iterdir():
+        distances = store.read(path)["distances"][:]
+        assert distances.shape == (n, 12, classes)
+        assert np.isfinite(distances).all()
+    scores = pd.read_csv(results / "scores.csv")
+    # Two detectors on two of four groups of sources, each in five versions.
+    assert len(scores) == 2 * 5 * n / 2
+    assert scores["score"].notna().all()
+    assert "no more" in (results / "report.html").read_text()
+
+
+def test_the_paper_s_run_in_small(data, photographs, tmp_path):
+    """NIPS 2017 images and 1,000 classes; their pictures are of other things, as the weights are random."""
+    pictures = sorted((photographs / "train").rglob("*.JPEG"))
+    for i in range(1000):
+        linked([pictures[i % len(pictures)]], tmp_path / "reference" / f"n{i:04}")
+    (tmp_path / "reference" / "n0003" / "broken.JPEG").write_bytes(pictures[0].read_bytes()[:-300])
+    listing = pd.read_csv(data / "nips2017-dev-100/images.csv")
+    kept = listing.iloc[5:85:4]
+    linked([data / f"nips2017-dev-100/images/{i}.png" for i in kept["ImageId"]], tmp_path / "images")
+    workflow = Workflow(
+        tmp_path,
+        paper_s_run({
+            "reference": str(tmp_path / "reference"),
+            "test": str(tmp_path / "images"),
+            "labels": str(data / "nips2017-dev-100/images.csv"),
+            "missing": "skip",
+        }),
+    )  # fmt: skip
+    ran = workflow.snakemake()
+    assert ran.returncode == 0, ran.stdout
+    assert "80 of 100 listed images are missing" in ran.stdout
+    original = store.read(workflow.results / "images/original.zarr.zip")
+    np.testing.assert_array_equal(original["label"][:], kept["TrueLabel"] - 1)
+    np.testing.assert_array_equal(original["target"][:], kept["TargetClass"] - 1)
+    picture = np.asarray(Image.open(tmp_path / "images" / original.attrs["names"][7]).convert("RGB"))
+    np.testing.assert_array_equal(original["images"][7], picture.transpose(2, 0, 1))
+    assert "n0003/broken.JPEG: cannot be decoded" in (workflow.results / "report.html").read_text()
+    assert_twelve_layers(workflow, 1000)
+
+
+def test_one_s_own_images_through_inception(photographs, tmp_path):
+    for place in (photographs / "val").iterdir():
+        linked(sorted(place.iterdir())[:2], tmp_path / "test" / place.name)
+    workflow = Workflow(
+        tmp_path,
+        paper_s_run({
+            "name": "image_folder",
+            "reference": str(photographs / "train"),
+            "test": str(tmp_path / "test"),
+            "per_class": 5,
+        }),
+    )  # fmt: skip
+    for key in ("labels", "missing"):
+        del workflow.settings["dataset"][key]
+    workflow.settings["precision"] = "bfloat16"
+    ran = workflow.snakemake()
+    assert ran.returncode == 0, ran.stdout
+    label = [
+        store.read(workflow.results / f"activations/reference/{i}.zarr.zip")["label"][:] for i in range(4)
+    ]
+    np.testing.assert_array_equal(np.concatenate(label), np.repeat(range(20), 5))
+    assert_twelve_layers(workflow, 20)

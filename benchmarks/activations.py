@@ -1,0 +1,210 @@
+"""Activations: the extraction of reference images, from files to the store.
+
+The baseline is the bare forward pass: batches that lie decoded in memory, weights frozen, channels last, no
+output kept. The plain loop is what a notebook does: ImageFolder with the reference transform, hooks that append
+averages, everything joined and saved at the end. Both and Detour on the same images in the same batches;
+`images/s` is what counts, `ratio` is to the time of the bare pass. Untrained weights.
+"""
+
+import logging
+import re
+import tempfile
+import time
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.datasets import ImageFolder
+from torchvision.models import get_model
+from torchvision.transforms import v2
+
+from benchmarks import timing
+from benchmarks.photographs import photographs
+from benchmarks.sections import Table
+from detour import activations, classifiers
+from detour.classifiers import Classifier
+from detour.images import Folder
+from detour.store import Made
+
+GOAL = (
+    "At least 0.95 of the speed of the bare forward pass (a ratio of at most 1.05), decoding and writing"
+    " included, where decoding is not the limit; the share of time that the device waits, reported. Memory that"
+    " stays within 10 % from 2,000 to 20,000 images."
+)
+
+NOTES = [
+    "Batch norm is folded into the convolutions, so that Detour's pass is shorter than the bare one; what is left"
+    " of that pays for averaging, decoding and writing.",
+    "On a CPU the processes that decode take their time from the network's threads: decoding is then never free,"
+    " and with small images (64 x 64) it is a large part of the work. With a GPU it is done beside it.",
+]
+
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+BARE = "bare forward pass"
+
+
+def run(quick: bool) -> list[Table]:
+    cuda = torch.cuda.is_available()
+    if quick:
+        return [measured("resnet18", 64, 64, 8, 4, rounds=1), flat((20, 40), 16)]
+    return [
+        measured("inception_v3", 342, 299, 4096 if cuda else 96, 128 if cuda else 16, rounds=3),
+        measured("resnet18", 64, 64, 8192 if cuda else 1024, 256 if cuda else 128, rounds=3),
+        flat((2_000, 6_000, 20_000), 100),
+    ]
+
+
+def measured(model: str, resize: int, crop: int, n: int, batch: int, rounds: int) -> Table:
+    """All candidates on one network."""
+    device = classifiers.device_of("auto")
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        saved(root, n, (500, 375) if crop > 64 else (64, 64))
+        path = root / "classifier.pt"
+        classifiers.prepare(
+            path, model=model, weights="untrained", mean=MEAN, std=STD, classes=1000, made=Made({}, "")
+        )
+        layers = classifiers.layers(model, "auto")
+        dataset = Folder(reference=str(root / "images"), resize=resize, crop=crop)
+        images = dataset.reference_images().images
+        pixels = torch.stack([images[i][0] for i in range(n)])
+        net = get_model(model, weights=None, num_classes=1000).eval().to(device)
+        bare_net = Classifier(net, MEAN, STD).eval().requires_grad_(False).to(device)
+        bare_net = bare_net.to(memory_format=torch.channels_last)
+        options = {
+            "number": 0, "count": 1, "layers": layers, "batch_size": batch, "device": "auto", "made": Made({}, "")
+        }  # fmt: skip
+        out = root / "out.zarr.zip"
+        candidates = {
+            BARE: partial(bare, bare_net, pixels, batch),
+            "Detour, images in memory, not written": partial(
+                recorded, classifiers.load(path, device, keep=layers), layers, pixels, batch
+            ),
+            **{
+                f"Detour, from JPEG to store, {workers} workers": partial(
+                    activations.extract_reference, path, dataset, out, workers=workers, **options
+                )
+                for workers in ((4, 8, 16) if device.type == "cuda" else (1, 2))
+            },
+            "plain loop, from JPEG to file": partial(
+                plain, Classifier(net, MEAN, STD).to(device), layers, root, resize, crop, batch
+            ),
+        }
+        heard = Heard()
+        found = timing.side_by_side(
+            {name: partial(heard.by, name, call) for name, call in candidates.items()}, BARE, rounds
+        )
+    return Table(
+        f"{model}, {n} images of {crop} x {crop}, batches of {batch}",
+        [
+            timing.row(name, timed, n, "images") | {"device waited": heard.waited.get(name, "")}
+            for name, timed in found.items()
+        ],
+    )
+
+
+class Heard(logging.Handler):
+    """What extraction logs of the time that the device waits, by the candidate that was called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited: dict[str, str] = {}
+        logging.getLogger("detour").addHandler(self)
+        logging.getLogger("detour").setLevel(logging.INFO)
+
+    def by(self, name: str, call: partial) -> None:
+        self._name = name
+        call()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if share := re.search(r"the device waited (\d+ %)", record.getMessage()):
+            self.waited[self._name] = share[1]
+
+
+def saved(root: Path, n: int, size: tuple[int, int]) -> None:
+    """So many JPEGs in two classes; one file for each photograph, and links to it."""
+    folders = [root / "images" / name for name in "ab"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    files = []
+    for i, picture in enumerate(photographs(min(n, 100))):
+        files.append(root / f"{i}.jpg")
+        picture.resize(size, Image.Resampling.BICUBIC).save(files[-1], quality=92)
+    for i in range(n):
+        (folders[i % 2] / f"{i:06}.jpg").symlink_to(files[i % len(files)])
+
+
+@torch.inference_mode()
+def bare(net: nn.Module, pixels: Tensor, batch: int) -> None:
+    for x in pixels.split(batch):
+        net(x.to(net.mean.device, non_blocking=True).float().div(255))
+
+
+def recorded(net: Classifier, layers: list[str], pixels: Tensor, batch: int) -> None:
+    label = torch.zeros(batch, dtype=torch.int64)
+    for _ in activations.record(net, layers, ((x, label[: len(x)]) for x in pixels.split(batch))):
+        pass
+
+
+def plain(net: Classifier, layers: list[str], root: Path, resize: int, crop: int, batch: int) -> None:
+    """Hooks and lists."""
+    kept: dict[str, list[Tensor]] = {name: [] for name in layers}
+    hooks = [
+        net.layer(name).register_forward_hook(
+            lambda module, inputs, output, name=name: kept[name].append(output.mean((2, 3)).cpu())
+        )
+        for name in layers
+    ]
+    transform = v2.Compose(
+        [v2.Resize(resize), v2.CenterCrop(crop), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+    )
+    dataset = ImageFolder(str(root / "images"), transform)
+    with torch.no_grad():
+        for x, _ in torch.utils.data.DataLoader(dataset, batch):
+            net(x.to(net.mean.device))
+    np.savez(root / "plain.npz", **{name: torch.cat(parts).numpy() for name, parts in kept.items()})
+    for hook in hooks:
+        hook.remove()
+
+
+def flat(counts: tuple[int, ...], batch: int) -> Table:
+    """The peak memory of extraction, process and decoding worker, each number of images in a process of its own."""
+    rows = []
+    for n in counts:
+        with tempfile.TemporaryDirectory() as folder:
+            saved(Path(folder), n, (64, 64))
+            seconds, peak = timing.alone(_extracted, Path(folder), batch)
+        rows.append(
+            {
+                "images": n,
+                "seconds": seconds,
+                "peak MB": peak,
+                "ratio": peak / rows[0]["peak MB"] if rows else 1,
+            }
+        )
+    steps = ", ".join(f"{after['peak MB'] / before['peak MB']:.2f}" for before, after in pairwise(rows))
+    return Table(
+        f"Peak memory, resnet18 at 32 x 32, batches of {batch}, 1 worker",
+        rows,
+        note=f"From step to step: {steps}.",
+    )
+
+
+def _extracted(root: Path, batch: int) -> tuple[float, float]:
+    """Seconds and peak MB of this process."""
+    path = root / "classifier.pt"
+    classifiers.prepare(
+        path, model="resnet18", weights="untrained", mean=MEAN, std=STD, classes=2, made=Made({}, "")
+    )
+    extract = partial(
+        activations.extract_reference, path, Folder(reference=str(root / "images"), crop=32), root / "out.zarr.zip",
+        number=0, count=1, layers=classifiers.layers("resnet18", "auto"), batch_size=batch, device="auto",
+        workers=1, made=Made({}, ""),
+    )  # fmt: skip
+    begin = time.perf_counter()
+    extract()
+    return time.perf_counter() - begin, timing.peak_mb()

@@ -1,0 +1,128 @@
+import json
+import subprocess
+import sys
+import time
+from itertools import cycle
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import report, timing  # noqa: E402
+from benchmarks.sections import SECTIONS, module  # noqa: E402
+
+
+def test_candidates_take_turns_after_one_call_of_each():
+    calls = []
+    found = timing.side_by_side({name: lambda n=name: calls.append(n) or n for name in "abc"}, "b", 2)
+    assert "".join(calls) == "abc" * 3
+    assert {name: f.output for name, f in found.items()} == {"a": "a", "b": "b", "c": "c"}
+
+
+def test_the_ratio_is_that_of_the_rounds_not_of_the_medians():
+    # A machine that is twice as slow in the second round slows both.
+    found = timing.compared([2, 4, 3], [1, 2, 1])
+    assert (found.seconds, found.ratio, found.low, found.high) == (3, 2, 2, 3)
+
+
+def test_the_first_call_is_in_no_median():
+    pauses = cycle([0.2, 0.0, 0.0, 0.0])
+    (found,) = timing.side_by_side({"a": lambda: time.sleep(next(pauses))}, "a", 3).values()
+    assert found.first >= 0.2 > 0.1 > found.seconds
+
+
+def test_a_process_alone_has_its_own_peak():
+    held = b"x" * 400_000_000
+    assert timing.peak_mb() > 400
+    peaks = [timing.alone(allocate, size) for size in (0, 200_000_000)]
+    assert 150 < peaks[1] - peaks[0] < 300
+    del held
+
+
+def allocate(size):
+    assert len(b"x" * size) == size
+    return timing.peak_mb()
+
+
+def figures(gpu="none", **changed):
+    machine = {"CPU": "a CPU, 2 cores", "GPU": gpu}
+    rows = [
+        {"candidate": "ours", "seconds": 0.012345, "ratio": 0.5},
+        {"candidate": "peer", "seconds": 1234.5},
+        {"candidate": "ours, tf32", "seconds": "not measured"},
+    ]
+    tables = [{"title": "Everything", "rows": rows, "note": "Checked."}]
+    about = {"section": "distances", "machine": machine, "date": "2026-01-02", "seconds": 3, "peak_mb": 4000}
+    return about | {"quick": False, "tables": tables} | changed
+
+
+def test_results_stand_side_by_side_with_their_machines_and_notes(tmp_path, monkeypatch):
+    monkeypatch.setattr(module("distances"), "NOTES", ["Tried everything."])
+    (tmp_path / "results").mkdir()
+    for name, measured in {"cpu": figures(), "nvidia-h100": figures("NVIDIA H100")}.items():
+        (tmp_path / "results" / f"distances-{name}.json").write_text(json.dumps(measured))
+    report.render(tmp_path)
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert text.index("### On a CPU, 2 cores") < text.index("### On NVIDIA H100")
+    assert "Measured on 2026-01-02 in 3 s, with a peak of 4,000 MB." in text
+    cells = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line[:1] == "|"
+    ]
+    assert ["ours", "0.0123", "0.5"] in cells
+    assert ["peer", "1,234", ""] in cells
+    assert ["ours, tf32", "not measured", ""] in cells
+    assert "Checked." in text
+    assert "- Tried everything." in text
+    assert text.count("Not measured.") == len(SECTIONS) - 1
+
+
+def test_tiny_figures_are_marked(tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/distances-cpu.json").write_text(json.dumps(figures(quick=True)))
+    report.render(tmp_path)
+    assert "Sizes of --quick: no figures." in (tmp_path / "RESULTS.md").read_text()
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_every_section_says_what_it_measures_and_what_is_asked_for(name):
+    section = module(name)
+    assert section.__doc__
+    assert section.GOAL
+    assert isinstance(section.NOTES, list)
+
+
+def run(*options):
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *options], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--quick"], "--quick needs --out"), (["medoid"], "unknown sections: medoid; known: attacks")],
+)
+def test_what_is_asked_for_wrongly_is_refused(options, message):
+    ran = run(*options)
+    assert ran.returncode == 2
+    assert message in ran.stderr
+
+
+@pytest.mark.slow
+def test_every_section_runs_and_is_reported(tmp_path):
+    ran = run("--quick", "--out", str(tmp_path))
+    assert ran.returncode == 0, ran.stderr
+    text = (tmp_path / "RESULTS.md").read_text()
+    for name in SECTIONS:
+        (path,) = (tmp_path / "results").glob(f"{name}-*.json")
+        measured = json.loads(path.read_text())
+        assert measured["section"] == name
+        assert measured["machine"]["CPU"]
+        assert measured["tables"]
+        for table in measured["tables"]:
+            assert table["rows"]
+            assert f"**{table['title']}**" in text
+            assert f"**{table['title']}**" in ran.stdout
+    assert "Not measured." not in text
+    assert "Detour, bfloat16" in text

@@ -27,7 +27,7 @@ PLAIN = "load all, scikit-learn"
 
 
 def run(quick: bool) -> list[Table]:
-    n, width, queries, k, rounds = (400, 16, 10, 5, 1) if quick else (128_000, 2048, 100, 100, 3)
+    n, width, queries, k, rounds = (400, 16, 10, 5, 1) if quick else (128_000, 2048, 100, 100, 2)
     classes = 10
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:

@@ -137,10 +137,11 @@ class Folder:
         return self._part(self.reference, wanted, self.per_class)
 
     def _part(self, root: str, classes: Sequence[int], at_most: int | None = None) -> Labelled:
+        known = self.classes
         names: list[str] = []
         label: list[int] = []
         for c in classes:
-            folder = Path(root, self.classes[c])
+            folder = Path(root, known[c])
             found = sorted(folders.images(folder)) if folder.is_dir() else []
             if at_most is not None and len(found) > at_most:
                 drawn = draw(self.seed, "reference images", c).permutation(len(found))[:at_most]

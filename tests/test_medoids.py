@@ -109,6 +109,11 @@ def test_threads_change_no_byte(shards, made, tmp_path):
     assert store.digest(tmp_path / "by-1.zarr.zip") == store.digest(tmp_path / "by-3.zarr.zip")
 
 
+def test_what_is_kept_of_a_class_is_its_medoid_alone(rng):
+    _, row = medoids._with_activation(rng.normal(size=(30, 5)).astype(np.float32))
+    assert row.base is None
+
+
 def test_a_class_without_images_is_named(write_store, made, tmp_path):
     path = write_store("0", {"layer": np.ones((2, 1)), "label": np.array([0, 2]), "logits": np.ones((2, 3))})
     with pytest.raises(ValueError, match=r"\[1\] have no reference images"):

@@ -168,6 +168,6 @@ def find(references: Sequence[str | Path], out: str | Path, *, layer: str, threa
 
 
 def _with_activation(x: np.ndarray) -> tuple[Medoid, np.ndarray]:
-    """The medoid and its row, so that nothing is read twice."""
+    """The medoid and its row, so that nothing is read twice; a copy, because a view keeps the class in memory."""
     found = medoid(x)
-    return found, x[found.index]
+    return found, x[found.index].copy()

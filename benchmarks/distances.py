@@ -17,7 +17,11 @@ from detour.distances import distances
 
 GOAL = "Ahead of the plain ways; the bare float64 product is the bound."
 
-NOTES: list[str] = []
+NOTES = [
+    "A product with |x|^2 + |y|^2 - 2xy, as in torch.cdist in float64, takes a tenth of the time, and loses the digits"
+    " of a distance that is small beside the norms: to an image's own medoid, say. ImageNet's 12 layers take 1,000"
+    " images some seconds either way, so the exact one stays.",
+]
 
 BARE = "bare product, float64"
 

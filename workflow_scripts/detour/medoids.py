@@ -168,6 +168,7 @@ def find(references: Sequence[str | Path], out: str | Path, *, layer: str, threa
 
 
 def _with_activation(x: np.ndarray) -> tuple[Medoid, np.ndarray]:
-    """The medoid and its row, so that nothing is read twice; a copy, because a view keeps the class in memory."""
+    """The medoid and its row, so that nothing is read twice."""
     found = medoid(x)
+    # A view would keep all of the class in memory.
     return found, x[found.index].copy()

@@ -25,6 +25,8 @@ from detour.store import Made
 GOAL = "No stage grows faster than its work; memory that grows is said."
 
 NOTES = [
+    "One run of some seconds each: on a machine shared with others a time is off by a factor of two now and then, as"
+    " where it grows less or more than its neighbours. Memory repeats.",
     "A class's medoid compares all its members with all: it grows with their square, in time and, up to 4,096"
     " members, in memory; beyond, in blocks of 64 MB.",
     "The LSTM's distances are in memory, 48 kB an image at ImageNet's 12 x 1,000.",

@@ -12,6 +12,8 @@ rule activation:
         "../envs/torch.yaml"
     resources:
         gpu=GPU,
+        mem_mb=growing(3000),
+        runtime=growing(60),
     params:
         settings=settings(layers=LAYERS, **COMPUTE),
         code=digest("activation.py"),
@@ -35,10 +37,12 @@ rule reference_activation:
     threads: config["dataset"].get("workers", 1)
     resources:
         gpu=GPU,
+        mem_mb=growing(3000 + 500 * config["dataset"].get("workers", 1)),
+        runtime=growing(120),
     params:
         settings=lambda wildcards: settings(
             layers=LAYERS,
-            dataset=REFERENCE,
+            dataset=reference_of(int(wildcards.shard)),
             number=int(wildcards.shard),
             count=len(SHARDS),
             precision=config["precision"],

@@ -12,6 +12,8 @@ rule attack:
         "../envs/torch.yaml"
     resources:
         gpu=GPU,
+        mem_mb=growing(3000),
+        runtime=growing(60),
     params:
         settings=lambda wildcards: settings(
             attack=ATTACKS[wildcards.attack],

@@ -11,7 +11,7 @@ from tabulate import tabulate
 SCRIPTS = Path(workflow.basedir, "workflow_scripts")
 sys.path.insert(0, str(SCRIPTS))
 
-from detour import code
+from detour import code, folders
 from detour.config import (
     ConfigError,
     class_count,
@@ -21,6 +21,7 @@ from detour.config import (
     load,
     warnings,
 )
+from detour.manifest import contents
 
 try:
     config = load(
@@ -29,10 +30,17 @@ try:
     )
     RUN = Path("results", config["run"])
     LAYERS = layers(config["classifier"], RUN / "layers.json")
+    # Only asked once: a job takes what the workflow that started it found.
+    CONTENTS = contents(
+        config,
+        RUN / "contents.json",
+        again=workflow.is_main_process,
+        say=logger.info,
+    )
     for i, entry in enumerate(config["detectors"]):
         if "layer" in entry:
             entry["layer"] = layer(entry["layer"], LAYERS, f"detectors[{i}].layer")
-except ConfigError as error:
+except (ConfigError, OSError) as error:
     raise WorkflowError(error) from None
 
 
@@ -46,8 +54,10 @@ def settings(**used):
 
 
 def digest(script):
-    """What the code of a rule means."""
-    return code.digest(SCRIPTS / script)
+    """What the code of a rule means, and which libraries its numbers are from."""
+    versions = code.libraries(SCRIPTS / script).items()
+    used = (f"{name} {version}" for name, version in versions)
+    return ", ".join([code.digest(SCRIPTS / script), *used])
 
 
 def without(section, *keys):
@@ -65,10 +75,21 @@ DATASET = without(config["dataset"], "shards", "workers")
 if DATASET["name"] == "digits":
     TEST = REFERENCE = DATASET | {"seed": config["seed"]}
 else:
-    TEST = without(DATASET, "per_class")
-    REFERENCE = without(DATASET, "test", "labels", "missing")
+    TEST = without(DATASET, "per_class") | {"content": CONTENTS["test"]}
+    REFERENCE = without(DATASET, "test", "labels", "missing") | {
+        "content": CONTENTS["reference"]
+    }
     if DATASET["per_class"]:
         REFERENCE["seed"] = config["seed"]
+
+
+def reference_of(shard):
+    """The dataset as one extraction job sees it: its own classes' images alone can have changed."""
+    if "content" not in REFERENCE:
+        return REFERENCE
+    classes = folders.shards(len(CONTENTS["reference"]), len(SHARDS))[shard]
+    return REFERENCE | {"content": [CONTENTS["reference"][c] for c in classes]}
+
 
 IMAGES = {s: f"<run>/images/{s}.zarr.zip" for s in SETS}
 ACTIVATIONS = {s: f"<run>/activations/{s}.zarr.zip" for s in SETS}
@@ -82,6 +103,13 @@ EVALUATED = expand(
 )
 
 GPU = 0 if config["device"] == "cpu" else 1
+
+
+def growing(amount):
+    """A resource that a job gets more of where it is tried again; docs/clusters.md has what was measured."""
+    return lambda wildcards, attempt: amount * attempt
+
+
 COMPUTE = {key: config[key] for key in ("device", "batch_size")}
 
 

@@ -19,6 +19,9 @@ rule train:
         f"<run>/benchmarks/detectors/{ONE_FOLD}.train.tsv"
     conda:
         "../envs/torch.yaml"
+    resources:
+        mem_mb=growing(2500),
+        runtime=growing(20),
     params:
         settings=lambda wildcards: settings(
             fold=int(wildcards.fold),
@@ -46,6 +49,9 @@ rule evaluate:
         f"<run>/benchmarks/detectors/{ONE_FOLD}.evaluate.tsv"
     conda:
         "../envs/torch.yaml"
+    resources:
+        mem_mb=growing(2500),
+        runtime=growing(10),
     params:
         settings=lambda wildcards: settings(
             name=wildcards.detector,

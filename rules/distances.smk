@@ -10,6 +10,9 @@ rule distance:
         "<run>/benchmarks/distances/{set}.tsv"
     conda:
         "../envs/analysis.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         settings=settings(),
         code=digest("distance.py"),

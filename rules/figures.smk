@@ -44,6 +44,9 @@ for figure, (read, told) in FIGURES.items():
             f"<run>/benchmarks/figures/{figure}.tsv"
         conda:
             "../envs/torch.yaml"
+        resources:
+            mem_mb=growing(2000),
+            runtime=growing(10),
         params:
             settings=settings(name=figure, **told),
             code=digest("figure.py"),

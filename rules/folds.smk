@@ -9,6 +9,9 @@ rule fold:
         "<run>/benchmarks/folds.tsv"
     conda:
         "../envs/analysis.yaml"
+    resources:
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         settings=settings(**config["folds"], seed=config["seed"]),
         code=digest("fold.py"),

@@ -8,6 +8,9 @@ rule image:
     conda:
         "../envs/torch.yaml"
     threads: 2
+    resources:
+        mem_mb=growing(2500),
+        runtime=growing(30),
     params:
         settings=settings(dataset=TEST, seed=config["seed"]),
         code=digest("image.py"),

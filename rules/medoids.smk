@@ -9,6 +9,9 @@ rule medoid:
         "<run>/benchmarks/medoids/{layer}.tsv"
     conda:
         "../envs/analysis.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(20),
     params:
         settings=lambda wildcards: settings(layer=wildcards.layer),
         code=digest("medoid.py"),

@@ -17,6 +17,9 @@ rule summary:
         "<run>/benchmarks/summary.tsv"
     conda:
         "../envs/torch.yaml"
+    resources:
+        mem_mb=growing(1500),
+        runtime=growing(10),
     params:
         code=digest("summary.py"),
     message:

@@ -20,6 +20,9 @@ rule report:
         "<run>/benchmarks/report.tsv"
     conda:
         "../envs/torch.yaml"
+    resources:
+        mem_mb=growing(1500),
+        runtime=growing(10),
     params:
         settings=settings(**config),
         code=digest("report.py"),

@@ -1,5 +1,6 @@
 """What several test modules share: small stores and networks, and a finished run of the workflow."""
 
+import copy
 import os
 import shutil
 import subprocess
@@ -89,22 +90,34 @@ class Workflow:
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.folder, self.settings = folder, settings
         for name in WORKFLOW:
-            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
-            copy(ROOT / name, folder / name)
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
+            else:
+                shutil.copy2(ROOT / name, folder / name)
 
-    def snakemake(self, *options: str) -> subprocess.CompletedProcess[str]:
+    def snakemake(self, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run `snakemake`; standard error is in `stdout`."""
-        (self.folder / "run.yaml").write_text(yaml.safe_dump(self.settings))
-        return subprocess.run(
-            [sys.executable, "-m", "snakemake", "--configfile", "run.yaml", "--cores", "2", *options],
+        running = self.started(*options, **environment)
+        running.wait()
+        return subprocess.CompletedProcess(running.args, running.returncode, self.printed.read_text())
+
+    def started(self, *options: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start `snakemake` in a session of its own; what it says goes into the file `printed`."""
+        (self.folder / "run.yaml").write_text(yaml.safe_dump(self.settings, sort_keys=False))
+        cores = () if "--profile" in options else ("--cores", "2")
+        return subprocess.Popen(
+            [sys.executable, "-m", "snakemake", "--configfile", "run.yaml", *cores, *options],
             cwd=self.folder,
             # Scripts are to find the copied library, installed or not.
-            env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
-            stdout=subprocess.PIPE,
+            env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | environment,
+            stdout=self.printed.open("w"),
             stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
+            start_new_session=True,
         )
+
+    @property
+    def printed(self) -> Path:
+        return self.folder / "printed.txt"
 
     @property
     def results(self) -> Path:
@@ -117,8 +130,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
     workflow = Workflow(tmp_path_factory.mktemp("workflow"), SMALL)
     ran = workflow.snakemake()
     assert ran.returncode == 0, ran.stdout
-    workflow.printed = ran.stdout
     return workflow
+
+
+@pytest.fixture
+def copied(finished, tmp_path) -> Workflow:
+    """A copy of the finished run, to be changed."""
+    shutil.copytree(finished.folder, tmp_path / "copy")
+    return Workflow(tmp_path / "copy", copy.deepcopy(SMALL))
 
 
 @pytest.fixture(scope="session")

@@ -60,3 +60,15 @@ def test_relative_imports_are_followed(project):
     before = digest(project)
     (project / "lib/further.py").write_text("THING = 2\n")
     assert digest(project) != before
+
+
+def test_libraries_are_those_that_give_numbers_by_their_feature_release(project, monkeypatch):
+    def libraries() -> dict[str, str]:
+        code._meaning.cache_clear()
+        return code.libraries(project / "script.py")
+
+    monkeypatch.setattr(code, "version", lambda name: {"numpy": "2.4.6", "pillow": "12.0.1"}[name])
+    assert libraries() == {"numpy": "2.4"}
+    far = "import json, zarr\nfrom PIL import Image\n\ndef late():\n    import sklearn\n"
+    (project / "lib/far.py").write_text(far)
+    assert libraries() == {"numpy": "2.4", "pillow": "12.0"}

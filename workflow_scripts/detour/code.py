@@ -1,11 +1,25 @@
-"""Digests of what code means, for jobs that must rerun when it changes and only then."""
+"""What code means, for jobs that must rerun when it changes and only then."""
 
 import ast
 import hashlib
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+# Libraries whose numbers are in the results; others store, schedule or draw them.
+NUMERIC = {
+    "cleverhans": "cleverhans",
+    "numpy": "numpy",
+    "PIL": "pillow",
+    "scipy": "scipy",
+    "sklearn": "scikit-learn",
+    "torch": "torch",
+    "torchvision": "torchvision",
+}
 
 
 def digest(script: str | Path) -> str:
@@ -19,22 +33,45 @@ def digest(script: str | Path) -> str:
         A Python file; modules are looked for in its folder, as Python does when it runs it.
     """
     script = Path(script).resolve()
+    text = "".join(
+        f"{path.relative_to(script.parent)}\n{_meaning(path, script.parent).text}\n"
+        for path in sorted(_reached(script))
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def libraries(script: str | Path) -> dict[str, str]:
+    """Feature releases (`2.15` of 2.15.1) of the libraries that a script gets its numbers from.
+
+    What is imported only where it is needed, as scikit-learn by the digits, does not count.
+    """
+    script = Path(script).resolve()
+    names = {name for path in _reached(script) for name in _meaning(path, script.parent).imported}
+    found = sorted(NUMERIC[name] for name in names & NUMERIC.keys())
+    return {name: ".".join(version(name).split(".")[:2]) for name in found}
+
+
+def _reached(script: Path) -> set[Path]:
     seen: set[Path] = set()
     queue = [script]
     while queue:
         path = queue.pop()
         if path not in seen:
             seen.add(path)
-            queue.extend(_meaning(path, script.parent)[1])
-    text = "".join(
-        f"{path.relative_to(script.parent)}\n{_meaning(path, script.parent)[0]}\n" for path in sorted(seen)
-    )
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+            queue.extend(_meaning(path, script.parent).files)
+    return seen
+
+
+class _Meaning(NamedTuple):
+    """Source without comments and docstrings, its own files and the libraries that it imports."""
+
+    text: str
+    files: tuple[Path, ...]
+    imported: frozenset[str]
 
 
 @cache
-def _meaning(path: Path, root: Path) -> tuple[str, tuple[Path, ...]]:
-    """Source without comments and docstrings, and the files under `root` that it imports."""
+def _meaning(path: Path, root: Path) -> _Meaning:
     tree = ast.parse(path.read_text(), str(path))
     names: set[str] = set()
     package = path.parent.relative_to(root).parts
@@ -55,4 +92,12 @@ def _meaning(path: Path, root: Path) -> tuple[str, tuple[Path, ...]]:
             root.joinpath(*name.split("."), "__init__.py"),
         )
     )
-    return ast.unparse(tree), tuple(file for file in files if file.is_file())
+    imported = frozenset(
+        name.split(".")[0]
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in (
+            [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+        )
+    )
+    return _Meaning(ast.unparse(tree), tuple(file for file in files if file.is_file()), imported)

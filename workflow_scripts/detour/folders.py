@@ -3,6 +3,7 @@
 import csv
 import os
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,33 @@ def images(folder: str | Path) -> Iterator[str]:
             yield from (f"{entry.name}/{path}" for path in images(entry.path))
         elif entry.name.lower().endswith(EXTENSIONS) and not entry.name.startswith("."):
             yield entry.name
+
+
+def taken(folder: str | Path, number: int, at_most: int | None = None, seed: int = 0) -> list[str]:
+    """Paths of the images of a class that are used, relative to its folder, sorted; none without a folder.
+
+    Parameters
+    ----------
+    number
+        Of the class.
+    at_most
+        Of more images so many are drawn; None: all are taken.
+    """
+    found = sorted(images(folder)) if Path(folder).is_dir() else []
+    if at_most is None or len(found) <= at_most:
+        return found
+    # Imported here: NumPy, that most runs can start without.
+    from detour.seeds import draw
+
+    drawn = draw(seed, "reference images", number).permutation(len(found))[:at_most]
+    return [found[i] for i in sorted(drawn)]
+
+
+def shards(classes: int, count: int) -> list[range]:
+    """Cut the classes into `count` runs, the first ones longer by one where they cannot be equally long."""
+    size, longer = divmod(classes, count)
+    starts = [i * size + min(i, longer) for i in range(count + 1)]
+    return [range(a, b) for a, b in pairwise(starts)]
 
 
 class Listed(NamedTuple):

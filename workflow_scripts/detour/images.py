@@ -112,6 +112,8 @@ class Folder:
         Side in pixels of the square cut from the centre.
     per_class, seed
         Of more reference images of a class than `per_class`, so many are drawn; None: all are taken.
+    content
+        Digests of the images (`detour.manifest`), so that what made a store says which they were.
     """
 
     reference: str
@@ -120,6 +122,7 @@ class Folder:
     crop: int
     per_class: int | None = None
     seed: int = 0
+    content: str | list[str] = ""
 
     decodes: ClassVar = True
 
@@ -142,10 +145,7 @@ class Folder:
         label: list[int] = []
         for c in classes:
             folder = Path(root, known[c])
-            found = sorted(folders.images(folder)) if folder.is_dir() else []
-            if at_most is not None and len(found) > at_most:
-                drawn = draw(self.seed, "reference images", c).permutation(len(found))[:at_most]
-                found = [found[i] for i in sorted(drawn)]
+            found = folders.taken(folder, c, at_most, self.seed)
             names += [f"{folder.name}/{name}" for name in found]
             label += [c] * len(found)
         return _labelled(_Files(root, names, label, self.fit))
@@ -257,8 +257,7 @@ def shard(dataset: Known, number: int, count: int) -> Labelled:
     number
         Of the shard, from 0.
     """
-    classes = np.array_split(np.arange(len(dataset.classes)), count)[number]
-    return dataset.reference_images(classes.tolist())
+    return dataset.reference_images(folders.shards(len(dataset.classes), count)[number])
 
 
 def batches(

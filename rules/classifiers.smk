@@ -14,7 +14,7 @@ MADE_HERE = {
 rule classifier:
     input:
         # Its digest is one of the params, so that touching it or copying it means nothing.
-        [ancient(CLASSIFIER["weights"])] if "weights" in CONTENTS else [],
+        [local(ancient(CLASSIFIER["weights"]))] if "weights" in CONTENTS else [],
     output:
         "<run>/classifier.pt",
     log:

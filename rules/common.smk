@@ -114,8 +114,9 @@ COMPUTE = {key: config[key] for key in ("device", "batch_size")}
 
 
 def show_result():
-    """Print the table of AUC and where the report is, if this run made it."""
-    if any(job.rule.name == "report" for job in workflow.dag.finished_jobs):
+    """Print the table of AUC and where the report is, if this run made it and not into an object storage."""
+    made = any(job.rule.name == "report" for job in workflow.dag.finished_jobs)
+    if made and (RUN / "summary.csv").is_file():
         with open(RUN / "summary.csv") as file:
             table = tabulate(csv.DictReader(file), headers="keys", floatfmt=".3f")
         print(f"\n{table}\n\nreport: {(RUN / 'report.html').resolve()}\n")

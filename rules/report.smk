@@ -5,8 +5,9 @@ CAPTIONS = [*FIGURES, "summary", "outcomes"]
 
 rule report:
     input:
-        template=TEXTS / "report.html",
-        captions=[TEXTS / f"{name}.rst" for name in CAPTIONS],
+        # With object storage, these stay where the workflow is.
+        template=local(TEXTS / "report.html"),
+        captions=[local(TEXTS / f"{name}.rst") for name in CAPTIONS],
         figures=expand("<run>/figures/{figure}.svg", figure=FIGURES),
         images=IMAGES["original"],
         references=REFERENCES,

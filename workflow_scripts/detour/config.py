@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 from jsonschema import Draft202012Validator, ValidationError
 
 from detour import code, folders
-from detour.artefacts import written
+from detour.artefacts import TakenOverError, written
 from detour.spelling import listed, unknown
 
 Config = dict[str, Any]
@@ -95,7 +96,8 @@ def layers(classifier: Config, remembered: Path) -> list[str]:
         said = asked.stderr.strip().splitlines() or [f"it ended with {asked.returncode}"]
         _raise([f"classifier: cannot look into {classifier['model']!r}: {said[-1]}"])
     found = json.loads(asked.stdout)
-    with written(remembered) as path:
+    # Another Snakemake may ask at the same moment, and finds the same.
+    with suppress(TakenOverError), written(remembered) as path:
         path.write_text(json.dumps({"question": question, "layers": found}))
     return found
 

@@ -10,6 +10,7 @@ from torchvision import models, transforms
 
 from detour import classifiers, images, store
 from detour.activations import Recorder
+from detour.artefacts import TakenOverError
 from detour.classifiers import Classifier, Training
 from detour.images import Digits
 from detour.store import Made
@@ -274,6 +275,15 @@ def test_inception_has_the_paper_s_twelve_layers_with_their_widths():
 def test_few_images_are_trained_on_in_one_batch(tmp_path):
     training = Training(epochs=1, batch_size=64, lr=0.002)
     prepare(tmp_path, training=training, dataset=Digits(test=1770, size=16, seed=0))
+
+
+def test_a_job_that_was_begun_anew_loses_its_classifier_to_the_later_start(tmp_path, monkeypatch):
+    monkeypatch.setattr(classifiers, "train", lambda *args: prepare(tmp_path, weights="untrained", seed=1))
+    with pytest.raises(TakenOverError, match="classifier.pt: another job took over"):
+        prepare(tmp_path, training=Training(1, 64, 0.1), dataset=Digits(test=100, size=16, seed=0))
+    later = classifiers.load(tmp_path / "classifier.pt", torch.device("cpu"))
+    x = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(later(x), prepare(tmp_path, weights="untrained", seed=1)(x), rtol=0, atol=0)
 
 
 def test_classifier_says_what_made_it(tmp_path):

@@ -8,6 +8,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from detour import activations, attacks, detectors, distances, folds, medoids, store
+from detour.artefacts import TakenOverError
 from detour.attacks import Attack
 from detour.detectors import KNN, LSTM, Run, Versions
 from detour.images import Digits, Labelled
@@ -164,6 +165,23 @@ def test_a_trained_detector_comes_back_from_its_file(run, made, tmp_path, method
     fitted = detectors.detector(method, **options)
     fitted.fit(Versions(run, TRAIN), Versions(run, VALIDATION), seed=0)
     np.testing.assert_allclose(found["score"], fitted.score(Versions(run, TEST)), rtol=1e-6)
+
+
+def test_a_job_that_was_begun_anew_loses_its_detector_to_the_later_start(run, made, tmp_path, monkeypatch):
+    pd.DataFrame({"source": [0, 1], "fold-0": ["train", "validation"]}).to_csv(tmp_path / "folds.csv")
+    paths = [tmp_path / name for name in ("folds.csv", "model.pt", "history.csv")]
+    job = {"fold": 0, "method": "knn", "options": {"layer": "layer", "k": [3]}, "seed": 0, "made": made}
+    fit = KNN.fit
+
+    def and_anew(self, *args, **kwargs):
+        monkeypatch.setattr(KNN, "fit", fit)
+        detectors.train(run, *paths, **job | {"options": {"layer": "layer", "k": [9]}})
+        return fit(self, *args, **kwargs)
+
+    monkeypatch.setattr(KNN, "fit", and_anew)
+    with pytest.raises(TakenOverError, match="another job took over"):
+        detectors.train(run, *paths, **job)
+    assert detectors.load(paths[1]).chosen == 9
 
 
 def five_fold_auc(run: Run, label: np.ndarray, truth: Callable[[Versions], None]) -> tuple[float, float]:

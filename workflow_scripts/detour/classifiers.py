@@ -260,22 +260,22 @@ def prepare(
         Of the first weights and the order of the images.
     """
     used = device_of(device)
-    if training and dataset:
-        classifier = Classifier(untrained(model, classes, seed), mean, std)
-        train(classifier, dataset.reference_images(), training, seed, used)
-    elif weights == "untrained":
-        classifier = Classifier(untrained(model, classes, seed), mean, std)
-    else:
-        classifier = Classifier(pretrained(model, weights, classes), mean, std)
-    network = {
-        "model": model,
-        "classes": classes,
-        # Set by torchvision's own weights of Inception, and no part of the state.
-        "transform_input": getattr(classifier.network, "transform_input", None),
-    }
-    sources = [weights] if Path(weights).is_file() else []
-    about = store.attributes_of(made, sources, device=str(used))
     with written(out) as part:
+        if training and dataset:
+            classifier = Classifier(untrained(model, classes, seed), mean, std)
+            train(classifier, dataset.reference_images(), training, seed, used)
+        elif weights == "untrained":
+            classifier = Classifier(untrained(model, classes, seed), mean, std)
+        else:
+            classifier = Classifier(pretrained(model, weights, classes), mean, std)
+        network = {
+            "model": model,
+            "classes": classes,
+            # Set by torchvision's own weights of Inception, and no part of the state.
+            "transform_input": getattr(classifier.network, "transform_input", None),
+        }
+        sources = [weights] if Path(weights).is_file() else []
+        about = store.attributes_of(made, sources, device=str(used))
         torch.save({"state": classifier.cpu().state_dict(), **network, "made": about}, part)
 
 

@@ -259,12 +259,11 @@ def train(
     """Fit a detector on a fold and write its state and its history."""
     fitted = detector(method, **options)
     part = {role: Versions(run, sources(folds, fold, role)) for role in ("train", "validation")}
-    seen = fitted.fit(part["train"], part["validation"], seed=seed + fold)
-    with written(model) as path:
+    with written(history) as table, written(model) as path:
+        seen = fitted.fit(part["train"], part["validation"], seed=seed + fold)
         about = store.attributes_of(made, run.distances.values())
         torch.save({"method": method, "options": options, "state": fitted.state(), "made": about}, path)
-    with written(history) as path:
-        pd.DataFrame(seen).to_csv(path, index=False)
+        pd.DataFrame(seen).to_csv(table, index=False)
 
 
 def load(model: str | Path) -> Detector:

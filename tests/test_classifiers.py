@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torchvision import models, transforms
 
-from detour import classifiers, images, store
+from detour import classifiers, devices, images, store
 from detour.activations import Recorder
 from detour.artefacts import TakenOverError
 from detour.classifiers import Classifier, Training
@@ -113,6 +113,16 @@ def test_device_that_is_not_there_is_an_error(monkeypatch):
     assert classifiers.device_of("auto").type == "cpu"
     with pytest.raises(ValueError, match="torch sees no GPU"):
         classifiers.device_of("cuda")
+
+
+def test_a_gpu_is_claimed_before_torch_looks_for_one_and_none_for_the_cpu(monkeypatch):
+    done = []
+    monkeypatch.setattr(devices, "claim", lambda: done.append("claim"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(done.append("look")))
+    classifiers.device_of("auto")
+    assert done == ["claim", "look"]
+    classifiers.device_of("cpu")
+    assert "claim" not in done[2:]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

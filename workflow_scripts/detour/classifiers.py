@@ -23,7 +23,7 @@ from torchvision.models.inception import Inception3
 from torchvision.models.resnet import ResNet
 from torchvision.models.swin_transformer import SwinTransformer
 
-from detour import store
+from detour import devices, store
 from detour.artefacts import written
 from detour.images import Known, Labelled
 from detour.spelling import unknown
@@ -89,13 +89,15 @@ class Classifier(nn.Module):
 
 
 def device_of(name: str) -> torch.device:
-    """The device that `auto`, `cpu` or `cuda` means here.
+    """The device that `auto`, `cpu` or `cuda` means here; where there are several GPUs, one of its own.
 
     Raises
     ------
     ValueError
         If CUDA is asked for and torch sees none.
     """
+    if name != "cpu":
+        devices.claim()
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise ValueError("device: found 'cuda', and torch sees no GPU here; use 'auto' or 'cpu'")

@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,20 +27,25 @@ def to_file(path: str | Path) -> None:
     sys.excepthook = excepthook
 
 
-def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
+def progress(
+    items: Iterable[T], total: int, what: str, count: Callable[[T], int] = lambda item: 1
+) -> Iterator[T]:
     """Pass `items` on and log how far they are, at most every 10 s.
 
     Parameters
     ----------
     total
-        Number of items.
+        Number of items, or the sum of their counts.
     what
         What is done, in the words of the log.
+    count
+        For how many an item counts.
     """
     begin = last = time.monotonic()
     done = 0
-    for done, item in enumerate(items, start=1):
+    for item in items:
         yield item
+        done += count(item)
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN:
             last = now

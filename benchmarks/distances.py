@@ -5,7 +5,6 @@ One thread each. The error is the greatest relative difference from float64 `cdi
 
 from functools import partial
 
-import dask.array as da
 import numpy as np
 import torch
 from scipy.spatial.distance import cdist
@@ -44,7 +43,7 @@ def measured(images: int, classes: int, width: int, rounds: int) -> Table:
     medoids = rng.standard_gamma(1, (classes, width), dtype=np.float32)
     candidates = {
         BARE: partial(product, x, medoids),
-        "Detour": partial(detour, x, medoids),
+        "Detour": partial(distances, x, medoids),
         "a loop over medoids, np.linalg.norm": partial(loop, x, medoids),
         "SciPy's cdist": partial(cdist, x, medoids),
         "torch.cdist, float32": partial(by_torch, x, medoids, torch.float32),
@@ -64,10 +63,6 @@ def measured(images: int, classes: int, width: int, rounds: int) -> Table:
 
 def product(x: np.ndarray, medoids: np.ndarray) -> np.ndarray:
     return x.astype(np.float64) @ medoids.astype(np.float64).T
-
-
-def detour(x: np.ndarray, medoids: np.ndarray) -> np.ndarray:
-    return distances(da.from_array(x), medoids).compute(scheduler="threads", num_workers=1)
 
 
 def loop(x: np.ndarray, medoids: np.ndarray) -> np.ndarray:

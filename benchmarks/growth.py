@@ -19,6 +19,7 @@ from benchmarks import timing
 from benchmarks.sections import Table
 from detour import activations, attacks, classifiers, detectors, distances, images, medoids, store
 from detour.attacks import Attack
+from detour.compute import Dask
 from detour.images import Digits
 from detour.store import Made
 
@@ -138,7 +139,7 @@ def classes(count: int, n: int, folder: Path) -> Path:
 
 def found(folder: Path, n: int, *, count: int | None = None) -> Callable[[], object]:
     reference = classes(count or max(1, n // 500), n, folder)
-    return partial(medoids.find, [reference], folder / "m.zarr.zip", layer="x", threads=2, made=MADE)
+    return partial(medoids.find, [reference], folder / "m.zarr.zip", layer="x", dask=Dask(2), made=MADE)
 
 
 def measured(folder: Path, n: int) -> Callable[[], object]:
@@ -148,7 +149,7 @@ def measured(folder: Path, n: int) -> Callable[[], object]:
     with store.create(recorded, MADE, layers=["x"]) as group:
         store.write(group, [{"x": gamma(WIDTH)(n), "label": np.zeros(n), "predicted": np.zeros(n)}])
     return partial(
-        distances.measure, recorded, [folder / "m.zarr.zip"], folder / "d.zarr.zip", threads=2, made=MADE
+        distances.measure, recorded, [folder / "m.zarr.zip"], folder / "d.zarr.zip", dask=Dask(2), made=MADE
     )
 
 

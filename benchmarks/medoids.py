@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks import timing
 from benchmarks.sections import Table
 from detour import store
+from detour.compute import Dask
 from detour.medoids import find, medoid
 from detour.store import Made
 
@@ -155,5 +156,5 @@ def whole_layer(count: int, members: int, width: int) -> Table:
 def _find(paths: list[Path], out: Path) -> tuple[float, float, float]:
     """Peak MB before, seconds, peak MB."""
     before, begin = timing.peak_mb(), time.perf_counter()
-    find(paths, out, layer="x", threads=THREADS, made=Made({}, ""))
+    find(paths, out, layer="x", dask=Dask(THREADS), made=Made({}, ""))
     return before, time.perf_counter() - begin, timing.peak_mb()

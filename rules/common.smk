@@ -112,6 +112,14 @@ def growing(amount):
 
 COMPUTE = {key: config[key] for key in ("device", "batch_size")}
 
+# What computes medoids, distances and neighbours. It changes no byte of them, so it reruns nothing: Snakemake
+# does not compare params of functions that take `resources`.
+DASK = settings(**config["dask"])
+
+
+def dask(wildcards, resources):
+    return DASK
+
 
 def show_result():
     """Print the table of AUC and where the report is, if this run made it and not into an object storage."""

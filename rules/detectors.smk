@@ -30,6 +30,7 @@ rule train:
             seed=config["seed"],
         ),
         code=digest("train.py"),
+        dask=dask,
     message:
         "detectors: train {wildcards.detector} ({wildcards.protocol}) on fold {wildcards.fold}"
     script:
@@ -59,6 +60,7 @@ rule evaluate:
             fold=int(wildcards.fold),
         ),
         code=digest("evaluate.py"),
+        dask=dask,
     message:
         "detectors: evaluate {wildcards.detector} ({wildcards.protocol}) on fold {wildcards.fold}"
     script:

@@ -16,6 +16,7 @@ rule distance:
     params:
         settings=settings(),
         code=digest("distance.py"),
+        dask=dask,
     message:
         "distances: measure {wildcards.set} against the medoids"
     script:

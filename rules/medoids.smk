@@ -15,6 +15,7 @@ rule medoid:
     params:
         settings=lambda wildcards: settings(layer=wildcards.layer),
         code=digest("medoid.py"),
+        dask=dask,
     message:
         "medoids: find every class's medoid at {wildcards.layer}"
     script:

@@ -25,7 +25,7 @@ rule report:
         mem_mb=growing(1500),
         runtime=growing(10),
     params:
-        settings=settings(**config),
+        settings=settings(**without(config, "dask")),
         code=digest("report.py"),
     message:
         "report: write one page of it all"

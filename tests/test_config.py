@@ -71,6 +71,7 @@ def test_config_yaml_has_the_defaults_where_it_says_nothing_else():
         "folds",
         "protocols",
         "figures",
+        "dask",
         "seed",
         "device",
         "batch_size",
@@ -87,6 +88,15 @@ def test_what_is_left_out_takes_the_defaults_and_the_input_stays():
     assert found["classifier"]["training"] == {"epochs": 5, "batch_size": 64, "lr": 0.002}
     assert found["folds"] == {"count": 5, "stratify": "class"}
     assert found["attacks"][0]["target"] == "dataset"
+
+
+@pytest.mark.parametrize(
+    "scheduler", ["threads", "processes", "slurm", "tcp://node-7.cluster:8786", "tls://[fe80::1]:8786"]
+)
+def test_every_scheduler_of_dask_can_be_named(scheduler):
+    assert load({**LEAST, "dask": {"scheduler": scheduler}})["dask"] == {
+        "scheduler": scheduler, "workers": 2, "options": {},
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -115,6 +125,9 @@ def test_what_is_left_out_takes_the_defaults_and_the_input_stays():
         (changed("classifier", "weights", "there.pt"), "classifier.weights: found 'there.pt', and no such file"),
         (changed("figures", "attack", "nois"), "figures.attack: found 'nois'.*did you mean `noise`"),
         (changed("run", "a/b"), "run: found 'a/b', expected letters"),
+        (changed("dask", "scheduler", "thread"), "dask.scheduler: found 'thread', allowed: threads, processes, slurm, tcp://host:port; did you mean `threads`"),
+        (changed("dask", "scheduler", "tcp://node7"), "dask.scheduler: found 'tcp://node7', allowed: threads, processes, slurm, tcp://host:port"),
+        (changed("dask", "workers", 0), "dask.workers: found 0, expected at least 1"),
     ],
 )  # fmt: skip
 def test_an_error_names_key_value_what_is_allowed_and_the_nearest_spelling(settings, message):

@@ -110,10 +110,10 @@ def test_the_epoch_with_the_best_validation_auc_is_kept(run):
 def neighbours_without_the_predicted_class(versions: Versions, k: int) -> list[float]:
     """By brute force in float64."""
     x = versions.activations("layer").astype(np.float64)
-    blocks = list(versions.references("layer"))
-    reference = np.concatenate([block for block, _ in blocks]).astype(np.float64)
+    shards = [store.read(path) for path in versions.run.references]
+    reference = np.concatenate([shard["layer"][:] for shard in shards]).astype(np.float64)
     order = np.argsort(((x[:, None] - reference[None]) ** 2).sum(2), axis=1)[:, :k]
-    label = np.concatenate([label for _, label in blocks])
+    label = np.concatenate([shard["label"][:] for shard in shards])
     return [1 - np.mean(label[row] == p) for row, p in zip(order, versions.predicted, strict=True)]
 
 
@@ -231,7 +231,7 @@ def test_two_clean_sets_give_chance_through_the_attack_s_write_path(resnet, made
     )
     found = [tmp_path / f"{layer}.zarr.zip" for layer in layers]
     for layer, path in zip(layers, found, strict=True):
-        medoids.find([reference], path, layer=layer, threads=1, made=made)
+        medoids.find([reference], path, layer=layer, made=made)
     for name, half in zip(["original", "control"], halves, strict=True):
         stored = tmp_path / f"clean-{name}.zarr.zip"
         with store.create(stored, made, classes=dataset.classes) as group:
@@ -246,7 +246,7 @@ def test_two_clean_sets_give_chance_through_the_attack_s_write_path(resnet, made
         activations.extract(
             resnet, paths["images"][name], place("activations", name), layers=layers, **options
         )
-        distances.measure(paths["activations"][name], found, place("distances", name), threads=1, made=made)
+        distances.measure(paths["activations"][name], found, place("distances", name), made=made)
     run = Run(paths["distances"], paths["activations"], [reference])
     auc, error = five_fold_auc(run, halves[0].label, lambda part: None)
     assert abs(auc - 0.5) < 3 * error

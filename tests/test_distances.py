@@ -1,10 +1,10 @@
-import dask.array as da
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detour import distances, store
+from detour.compute import Dask
 
 
 def brute_force(x: np.ndarray, medoids: np.ndarray) -> np.ndarray:
@@ -13,26 +13,28 @@ def brute_force(x: np.ndarray, medoids: np.ndarray) -> np.ndarray:
 
 @settings(max_examples=50, deadline=None)
 @given(
-    n=st.integers(1, 30), C=st.integers(1, 5), N=st.integers(1, 40), rows=st.integers(1, 30),
+    n=st.integers(1, 30), C=st.integers(1, 5), N=st.integers(1, 40),
     offset=st.sampled_from([0, 1e4]), seed=st.integers(0, 99),
 )  # fmt: skip
-def test_equal_brute_force_whatever_the_blocks(n, C, N, rows, offset, seed):
+def test_equal_brute_force(n, C, N, offset, seed):
     rng = np.random.default_rng(seed)
     x = (rng.normal(size=(n, N)) + offset).astype(np.float32)
     medoids = (rng.normal(size=(C, N)) + offset).astype(np.float32)
-    found = distances.distances(da.from_array(x, chunks=(rows, max(1, N // 2))), medoids).compute()
+    found = distances.distances(x, medoids)
     np.testing.assert_allclose(found, brute_force(x, medoids), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_store_is_images_by_layers_by_classes(rng, write_store, made, tmp_path, threads):
+@pytest.mark.parametrize("chunk", [36, store.CHUNK_BYTES])
+def test_store_is_images_by_layers_by_classes(rng, write_store, made, tmp_path, monkeypatch, threads, chunk):
+    monkeypatch.setattr(store, "CHUNK_BYTES", chunk)
     layers = {"b": rng.normal(size=(7, 4)), "a": rng.normal(size=(7, 9))}
     layers = {name: x.astype(np.float32) for name, x in layers.items()}
     medoids = {name: x[:3] for name, x in layers.items()}
     labels = {"label": np.arange(7), "predicted": np.arange(7)[::-1].copy()}
     activations = write_store("set", layers | labels, layers=["b", "a"])
     paths = [write_store(f"medoid-{name}", {"medoid": m}, layer=name) for name, m in medoids.items()]
-    distances.measure(activations, paths, tmp_path / "d.zarr.zip", threads=threads, made=made)
+    distances.measure(activations, paths, tmp_path / "d.zarr.zip", dask=Dask(threads), made=made)
     found = store.read(tmp_path / "d.zarr.zip")
     expected = np.stack([brute_force(layers[name], medoids[name]) for name in ("b", "a")], axis=1)
     assert found["distances"].dtype == np.float32

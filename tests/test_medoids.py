@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,6 +6,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import cdist
 
 from detour import medoids, store
+from detour.compute import Dask
 from detour.medoids import candidates, medoid
 
 SHAPES = st.tuples(st.integers(1, 24), st.integers(1, 6))
@@ -90,7 +89,7 @@ def shards(rng, write_store):
 @pytest.mark.parametrize("threads", [1, 3])
 def test_store_has_every_class(shards, made, tmp_path, threads):
     paths, x, label = shards
-    medoids.find(paths, tmp_path / "m.zarr.zip", layer="layer", threads=threads, made=made)
+    medoids.find(paths, tmp_path / "m.zarr.zip", layer="layer", dask=Dask(threads), made=made)
     found = store.read(tmp_path / "m.zarr.zip")
     np.testing.assert_array_equal(found["size"][:], [20, 40, 30])
     for c in range(3):
@@ -104,7 +103,7 @@ def test_store_has_every_class(shards, made, tmp_path, threads):
 def test_threads_change_no_byte(shards, made, tmp_path):
     for threads in (1, 3):
         medoids.find(
-            shards[0], tmp_path / f"by-{threads}.zarr.zip", layer="layer", threads=threads, made=made
+            shards[0], tmp_path / f"by-{threads}.zarr.zip", layer="layer", dask=Dask(threads), made=made
         )
     assert store.digest(tmp_path / "by-1.zarr.zip") == store.digest(tmp_path / "by-3.zarr.zip")
 
@@ -117,4 +116,4 @@ def test_what_is_kept_of_a_class_is_its_medoid_alone(rng):
 def test_a_class_without_images_is_named(write_store, made, tmp_path):
     path = write_store("0", {"layer": np.ones((2, 1)), "label": np.array([0, 2]), "logits": np.ones((2, 3))})
     with pytest.raises(ValueError, match=r"\[1\] have no reference images"):
-        medoids.find([path], tmp_path / "m.zarr.zip", layer="layer", threads=1, made=replace(made))
+        medoids.find([path], tmp_path / "m.zarr.zip", layer="layer", made=made)

@@ -1,14 +1,16 @@
 import json
 
 from detour import distances, logs
+from detour.compute import Dask
 from detour.store import Made
 
 logs.to_file(snakemake.log[0])
 settings = json.loads(snakemake.params.settings)
+dask = Dask(snakemake.threads, **json.loads(snakemake.params.dask))
 distances.measure(
     snakemake.input.activations,
     snakemake.input.medoids,
     snakemake.output[0],
-    threads=snakemake.threads,
+    dask=dask,
     made=Made(settings, snakemake.params.code, snakemake.threads),
 )

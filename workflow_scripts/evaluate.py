@@ -3,11 +3,13 @@ import json
 import torch
 
 from detour import detectors, logs
+from detour.compute import Dask
 from detour.detectors import Run
 
 logs.to_file(snakemake.log[0])
 torch.set_num_threads(snakemake.threads)
 settings = json.loads(snakemake.params.settings)
+dask = Dask(snakemake.threads, **json.loads(snakemake.params.dask))
 stores = snakemake.input
-run = Run.of(stores.distances, stores.activations, stores.references)
+run = Run.of(stores.distances, stores.activations, stores.references, dask)
 detectors.evaluate(run, snakemake.input.folds, snakemake.input.model, snakemake.output[0], **settings)

@@ -199,6 +199,8 @@ def _explain(error: ValidationError, root: Config, at: str = "") -> list[str]:
             return [f"{_name(key)}: `{'`, `'.join(missing)}` is missing"]
         case "enum":
             return [unknown(_name(key), found, rule)]
+        case "pattern" if "examples" in error.schema:
+            return [unknown(_name(key), found, error.schema["examples"])]
         case "type" if isinstance(found, str) and rule in ("number", "integer") and _is_number(found):
             return [
                 f"{_name(key)}: found the text {found!r}, expected a number; YAML reads 1e-3 as text:"

@@ -1,9 +1,9 @@
 """Detectors: tell adversarial from genuine images by what the earlier stages say of them."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -17,6 +17,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorData
 
 from detour import store
 from detour.artefacts import written
+from detour.compute import THREAD, Dask
 from detour.folds import sources
 from detour.logs import progress
 from detour.store import ORIGINAL, Made, named
@@ -35,11 +36,14 @@ class Run:
         Stores by set; `original` is the genuine one, all others are adversarial.
     references
         Stores of the reference activations, in the order of their classes.
+    dask
+        What searches the reference.
     """
 
     distances: Mapping[str, str | Path]
     activations: Mapping[str, str | Path]
     references: Sequence[str | Path]
+    dask: Dask = THREAD
 
     @classmethod
     def of(
@@ -47,9 +51,10 @@ class Run:
         distances: Sequence[str | Path],
         activations: Sequence[str | Path],
         references: Sequence[str | Path],
+        dask: Dask,
     ) -> Self:
         """A run from the stores alone, whose file names are the names of the sets."""
-        return cls(named(distances), named(activations), references)
+        return cls(named(distances), named(activations), references, dask)
 
 
 class Versions:
@@ -85,18 +90,38 @@ class Versions:
         """int64 [m]"""
         return self._rows(self.run.activations, "predicted")
 
-    def references(self, layer: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Of the reference images, block by block: float32 [b, N_l] and label int64 [b]."""
-        for shard in map(store.read, self.run.references):
+    def nearest(self, layer: str, k: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Distance and label [m, k] of the k nearest, or all, of each block of the reference images."""
+        activations = [Path(path).absolute() for path in self.run.activations.values()]
+        tasks = []
+        for path in self.run.references:
             # Whole chunks, so that none is read twice.
-            chunk, width = shard[layer].chunks
-            rows = chunk * max(1, ENTRIES // (chunk * width))
-            for start in range(0, shard[layer].shape[0], rows):
-                block = slice(start, start + rows)
-                yield shard[layer][block], shard["label"][block]
+            x = store.read(path)[layer]
+            chunk, width = x.chunks
+            step = chunk * max(1, ENTRIES // (chunk * width))
+            for start in range(0, x.shape[0], step):
+                block = Path(path).absolute(), slice(start, start + step)
+                tasks.append(partial(_nearest, activations, self._sources, *block, layer, k))
+        return self.run.dask.results(tasks, f"{layer}: blocks of the reference")
 
     def _rows(self, stores: Mapping[str, str | Path], name: str) -> np.ndarray:
-        return np.concatenate([store.read(path)[name][:][self._sources] for path in stores.values()])
+        return _rows(stores.values(), name, self._sources)
+
+
+def _rows(stores: Iterable[str | Path], name: str, sources: np.ndarray) -> np.ndarray:
+    """Of each store, the rows of those sources."""
+    return np.concatenate([store.read(path)[name][:][sources] for path in stores])
+
+
+def _nearest(
+    activations: list[Path], sources: np.ndarray, reference: Path, rows: slice, layer: str, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest among some rows of one shard, which are read here: a worker has nothing sent to it."""
+    shard = store.read(reference)
+    label = shard["label"][rows]
+    search = NearestNeighbors(n_neighbors=min(k, len(label)), algorithm="brute").fit(shard[layer][rows])
+    distance, found = search.kneighbors(_rows(activations, layer, sources))
+    return distance, label[found]
 
 
 class Detector(Protocol):
@@ -222,12 +247,10 @@ class KNN:
 
     def _agree(self, versions: Versions, k: int) -> np.ndarray:
         """Whether each of the k nearest, in their order, has the predicted class: bool [m, k]."""
-        x = versions.activations(self.layer)
-        distance, label = np.empty((len(x), 0)), np.empty((len(x), 0), dtype=np.int64)
-        for reference, its_label in versions.references(self.layer):
-            neighbours = NearestNeighbors(n_neighbors=min(k, len(reference)), algorithm="brute")
-            found, rows = neighbours.fit(reference).kneighbors(x)
-            distance, label = np.hstack([distance, found]), np.hstack([label, its_label[rows]])
+        m = len(versions.source)
+        distance, label = np.empty((m, 0)), np.empty((m, 0), dtype=np.int64)
+        for its_distance, its_label in versions.nearest(self.layer, k):
+            distance, label = np.hstack([distance, its_distance]), np.hstack([label, its_label])
             nearest = distance.argsort(axis=1, kind="stable")[:, :k]
             distance = np.take_along_axis(distance, nearest, axis=1)
             label = np.take_along_axis(label, nearest, axis=1)

@@ -2,16 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby, pairwise
 from pathlib import Path
 
-import dask
-import dask.array as da
 import numpy as np
 from scipy.spatial.distance import cdist
-from threadpoolctl import threadpool_limits
 
 from detour import store
-from detour.logs import progress
+from detour.compute import THREAD, Dask
 from detour.store import Made
 
 # Entries of a block of the n x n distances, so that a large class takes no more memory: 64 MB in float32.
@@ -19,9 +18,6 @@ ENTRIES = 2**24
 
 # Entries that are worked on at once, so that they stay in a core's cache: 1 MB in float32.
 CACHED = 2**18
-
-# Classes per thread between two lines of the log.
-ROUND = 16
 
 
 @dataclass(frozen=True)
@@ -120,7 +116,9 @@ def _slices(n: int, step: int) -> Iterator[slice]:
     return (slice(start, min(n, start + step)) for start in range(0, n, step))
 
 
-def find(references: Sequence[str | Path], out: str | Path, *, layer: str, threads: int, made: Made) -> None:
+def find(
+    references: Sequence[str | Path], out: str | Path, *, layer: str, dask: Dask = THREAD, made: Made
+) -> None:
     """Store the medoids of one layer: medoid float32 [C, N_l], index, size int64 [C], cost float64 [C].
 
     `index` counts all reference images, in the order of the shards.
@@ -128,9 +126,9 @@ def find(references: Sequence[str | Path], out: str | Path, *, layer: str, threa
     Parameters
     ----------
     references
-        Stores of the reference activations, in the order of their classes.
-    threads
-        Classes that Dask works on at once.
+        Stores of the reference activations, of whole classes each, in the order of their classes.
+    dask
+        What works on the classes.
 
     Raises
     ------
@@ -138,25 +136,20 @@ def find(references: Sequence[str | Path], out: str | Path, *, layer: str, threa
         If a class has no reference image.
     """
     shards = [store.read(path) for path in references]
-    label = np.concatenate([shard["label"][:] for shard in shards])
-    size = np.bincount(label, minlength=shards[0]["logits"].shape[1])
+    labels = [shard["label"][:] for shard in shards]
+    size = np.bincount(np.concatenate(labels), minlength=shards[0]["logits"].shape[1])
     if not size.all():
         raise ValueError(
             f"classes {np.flatnonzero(size == 0).tolist()} have no reference images, expected at least one"
             " each; add images or remove the classes' folders"
         )
     first = np.concatenate([[0], size.cumsum()[:-1]])
-    # One block a class: shards hold whole classes in order.
-    x = da.concatenate([da.from_zarr(shard[layer]) for shard in shards]).rechunk((tuple(size), -1))
-    tasks = [dask.delayed(_with_activation)(block) for block in x.to_delayed().ravel()]
-    found: list[tuple[Medoid, np.ndarray]] = []
-    # Some rounds, so that a long job can say how far it is; one thread each, as Dask brings its own.
-    starts = range(0, len(tasks), ROUND * threads)
-    with threadpool_limits(1):
-        for start in progress(starts, len(starts), f"{layer}: rounds of {ROUND * threads} classes"):
-            found += dask.compute(
-                *tasks[start : start + ROUND * threads], scheduler="threads", num_workers=threads
-            )
+    tasks = [
+        partial(_with_activations, Path(path).absolute(), layer, rows)
+        for path, shard, label in zip(references, shards, labels, strict=True)
+        for rows in _by_chunk(label, shard[layer].chunks[0])
+    ]
+    found = [medoid for part in dask.results(tasks, f"{layer}: groups of classes") for medoid in part]
     arrays = {
         "medoid": np.stack([activation for _, activation in found]),
         "index": first + [m.index for m, _ in found],
@@ -167,8 +160,21 @@ def find(references: Sequence[str | Path], out: str | Path, *, layer: str, threa
         store.write(group, [arrays])
 
 
+def _by_chunk(label: np.ndarray, chunk: int) -> list[list[slice]]:
+    """Rows of every class of a shard, those together that begin in one chunk: it is read about once."""
+    starts = np.flatnonzero(np.diff(label, prepend=-1))
+    rows = [slice(*pair) for pair in pairwise([*starts.tolist(), len(label)])]
+    return [list(group) for _, group in groupby(rows, lambda row: row.start // chunk)]
+
+
+def _with_activations(path: Path, layer: str, rows: list[slice]) -> list[tuple[Medoid, np.ndarray]]:
+    """The medoids of classes that follow each other in a shard, with their activations."""
+    x = store.read(path)[layer][rows[0].start : rows[-1].stop]
+    members = (x[row.start - rows[0].start : row.stop - rows[0].start] for row in rows)
+    return [_with_activation(each) for each in members]
+
+
 def _with_activation(x: np.ndarray) -> tuple[Medoid, np.ndarray]:
-    """The medoid and its row, so that nothing is read twice."""
     found = medoid(x)
     # A view would keep all of the class in memory.
     return found, x[found.index].copy()

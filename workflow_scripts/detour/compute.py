@@ -1,0 +1,223 @@
+"""Tasks on Dask: on threads or processes of the job, on a cluster that is there, or on one asked of SLURM.
+
+The only module that knows of Dask's schedulers. Whichever computes them, results are the same bytes: they
+come in the order of the tasks, and every task has one thread for BLAS and OpenMP.
+"""
+
+import asyncio
+import importlib
+import operator
+import pickle
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+import cloudpickle
+import dask
+from threadpoolctl import threadpool_limits
+from toolz import compose
+
+import detour
+from detour.logs import logger, progress
+
+T = TypeVar("T")
+
+# Tasks per thread between two lines of the log, whose results are in memory at once.
+ROUND = 8
+
+# That a cluster has to answer within.
+SECONDS = 10
+
+OR_HERE = "or compute in the job itself with `dask.scheduler: threads`"
+
+Compute = Callable[[Sequence[Callable[[], Any]]], Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Dask:
+    """What computes tasks: the section `dask` of the configuration, and the threads of the job.
+
+    Parameters
+    ----------
+    threads
+        Threads or processes of the job; on a cluster, those of its workers count instead.
+    scheduler
+        `threads`, `processes`, `slurm`, or the address of a scheduler, `tcp://host:port`.
+    workers
+        Jobs that are asked of SLURM.
+    options
+        Of `dask_jobqueue.SLURMCluster`.
+    """
+
+    threads: int = 1
+    scheduler: str = "threads"
+    workers: int = 2
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def results(self, tasks: Sequence[Callable[[], T]], what: str) -> Iterator[T]:
+        """Results of the tasks, in their order; in memory are those of one round.
+
+        Parameters
+        ----------
+        tasks
+            They name files by absolute paths: a worker has a working directory of its own.
+        what
+            What the tasks are, in the words of the log.
+
+        Raises
+        ------
+        ValueError
+            If the scheduler cannot be reached or used.
+        """
+        with self._started() as (compute, threads):
+            for found in progress(_rounds(tasks, compute, threads), len(tasks), what, len):
+                yield from found
+
+    @contextmanager
+    def _started(self) -> Iterator[tuple[Compute, Callable[[], int]]]:
+        """Give what computes a list of tasks, and how many threads it has now."""
+        match self.scheduler:
+            case "threads":
+                # Lifts at the end what the tasks set.
+                with threadpool_limits(1):
+                    yield _by(scheduler="threads", num_workers=self.threads), lambda: self.threads
+            case "processes":
+                # Not spawned, as that runs the script again, which Snakemake gives no guard. All are forked
+                # at the first task, while no other thread of the job has anything to do.
+                with ProcessPoolExecutor(self.threads, get_context("fork")) as pool:
+                    yield _by(scheduler="processes", pool=pool, chunksize=1), lambda: self.threads
+            case "slurm":
+                with self._slurm() as cluster, self._client(cluster) as client:
+                    yield _on(client), lambda: sum(client.nthreads().values())
+            case address:
+                self._knock(address)
+                with self._client(address) as client:
+                    yield _on(client), lambda: sum(client.nthreads().values())
+
+    def _knock(self, address: str) -> None:
+        """Whether a scheduler answers; a client waits for ever where something listens and is silent."""
+        distributed = self._imported("distributed")
+
+        async def knock() -> None:
+            how = distributed.Security().get_connection_args("client")
+            connection = await distributed.comm.connect(address, timeout=SECONDS, **how)
+            await connection.close()
+
+        try:
+            asyncio.run(asyncio.wait_for(knock(), SECONDS + 1))
+        # What is no scheduler may answer anything: a length that no memory holds, for one.
+        except Exception as error:
+            raise ValueError(
+                f"dask.scheduler: found no scheduler at {address} within {SECONDS} s ({error!r}); start one"
+                f" with `dask scheduler` and its workers with `dask worker`, {OR_HERE}"
+            ) from error
+
+    @contextmanager
+    def _client(self, cluster: Any) -> Iterator[Any]:
+        distributed = self._imported("distributed")
+        client = distributed.Client(cluster, timeout=SECONDS, set_as_default=False)
+        with client:
+            logger.info("dask.scheduler: %s, dashboard %s", client.scheduler.address, client.dashboard_link)
+            if not client.nthreads():
+                where = "see `squeue` and their log" if self.scheduler == "slurm" else "see `dask worker`"
+                logger.warning("dask.scheduler: no workers yet, waiting for them; %s", where)
+            try:
+                yield client
+            except (OSError, CancelledError) as error:
+                if client.status == "running":
+                    raise
+                raise ValueError(
+                    f"dask.scheduler: lost the scheduler at {client.scheduler.address} ({error!r}); see what"
+                    f" its log says and run again, {OR_HERE}"
+                ) from error
+
+    @contextmanager
+    def _slurm(self) -> Iterator[Any]:
+        """Workers in jobs of their own, which end with the block."""
+        jobqueue = self._imported("dask_jobqueue")
+        if not shutil.which("sbatch"):
+            raise ValueError(
+                "dask.scheduler: slurm asks for workers with `sbatch`, which is not on the PATH; run where it"
+                f" is, {OR_HERE}"
+            )
+        try:
+            cluster = jobqueue.SLURMCluster(**self.options)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"dask.options: found {self.options}, which dask_jobqueue.SLURMCluster does not take: {error}"
+            ) from error
+        with cluster:
+            # What SLURM will never run, Dask would wait for.
+            command = ["sbatch", "--test-only"]
+            asked = subprocess.run(
+                command, input=cluster.job_script(), capture_output=True, text=True, check=False
+            )
+            if asked.returncode:
+                raise ValueError(f"dask.options: SLURM refuses {self.options}: {asked.stderr.strip()}")
+            cluster.scale(jobs=self.workers)
+            yield cluster
+
+    def _imported(self, package: str) -> Any:
+        try:
+            return importlib.import_module(package)
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                f"dask.scheduler: {self.scheduler} needs the package {error.name}, which is not installed;"
+                f" `pip install -r locks/cluster.txt`, {OR_HERE}"
+            ) from error
+
+
+# Where nothing else is said.
+THREAD = Dask()
+
+
+def _rounds(
+    tasks: Sequence[Callable[[], T]], compute: Compute, threads: Callable[[], int]
+) -> Iterator[Sequence[T]]:
+    """Results of some tasks at a time; workers may come and go in between."""
+    start = 0
+    while start < len(tasks):
+        stop = start + ROUND * max(1, threads())
+        yield compute(tasks[start:stop])
+        start = stop
+
+
+def _by(**scheduler: Any) -> Compute:
+    """What computes tasks in this job."""
+    call = dask.delayed(_in_one_thread, pure=False)
+    return lambda tasks: dask.compute(*map(call, tasks), **scheduler)
+
+
+def _on(client: Any) -> Compute:
+    """What computes tasks on a cluster.
+
+    Neither its scheduler nor its workers need this library: a task is bytes to them, with the code of this
+    job in them, so that no worker computes by an older one that it has imported.
+    """
+    call = dask.delayed(compose(operator.call, pickle.loads), name="task", pure=False)
+
+    def compute(tasks: Sequence[Callable[[], Any]]) -> Sequence[Any]:
+        cloudpickle.register_pickle_by_value(detour)
+        try:
+            sent = [cloudpickle.dumps(partial(_in_one_thread, task)) for task in tasks]
+        finally:
+            cloudpickle.unregister_pickle_by_value(detour)
+        return dask.compute(*map(call, sent), scheduler=client)
+
+    return compute
+
+
+def _in_one_thread(task: Callable[[], T]) -> T:
+    """The result of a task, whose libraries are held to one thread.
+
+    Every task says so: OpenMP has a number for each thread that calls it. And none lifts the limit, as that
+    of BLAS is one for the process, where other tasks may run beside this one; Dask starts its workers so.
+    """
+    threadpool_limits(1)
+    return task()

@@ -40,7 +40,9 @@ def planned(workflow: Workflow, *options: str) -> dict[str, int]:
 def test_run_prints_the_table_and_where_the_report_is(finished):
     for row in csv.DictReader((finished.results / "summary.csv").open()):
         numbers = f"{float(row['auc']):.3f} +{float(row['std']):.3f}"
-        assert re.search(f"{row['detector']} +known +{row['attack']} +{numbers}", finished.printed.read_text())
+        assert re.search(
+            f"{row['detector']} +known +{row['attack']} +{numbers}", finished.printed.read_text()
+        )
     assert f"report: {finished.results / 'report.html'}" in finished.printed.read_text()
 
 
@@ -90,6 +92,30 @@ def test_a_part_of_a_run_has_a_target(copied, target, last):
     jobs = planned(copied, target)
     assert jobs.items() >= last.items()
     assert "report" not in jobs
+
+
+def test_another_scheduler_reruns_nothing_and_gives_the_same_bytes(copied):
+    copied.settings["dask"] = {"scheduler": "tcp://127.0.0.1:1", "workers": 3, "options": {"cores": 4}}
+    assert planned(copied) == {}
+    copied.settings["dask"] = {"scheduler": "processes"}
+    assert planned(copied) == {}
+    before = {
+        path: store.digest(path)
+        for pattern in ("medoids/*.zip", "distances/*.zip", "detectors/knn/**/scores.csv")
+        for path in copied.results.glob(pattern)
+    }
+    assert len(before) == 3 + 3 + 2
+    ran = copied.snakemake("detectors", "--forcerun", "medoid", "distance")
+    assert ran.returncode == 0, ran.stdout
+    assert {path: store.digest(path) for path in before} == before
+
+
+def test_a_scheduler_out_of_reach_is_told_by_the_job(copied):
+    copied.settings["dask"] = {"scheduler": "tcp://127.0.0.1:1"}
+    ran = copied.snakemake("medoids", "--forcerun", "medoid")
+    assert ran.returncode != 0
+    assert "dask.scheduler: " in ran.stdout
+    assert "tcp://127.0.0.1:1" in ran.stdout
 
 
 def test_a_wrong_configuration_stops_before_any_job(copied):

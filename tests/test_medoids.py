@@ -74,9 +74,10 @@ def test_what_has_no_medoid_is_an_error(x, message):
         medoid(x.astype(np.float32))
 
 
-@pytest.fixture
-def shards(rng, write_store):
-    """Three classes in two shards, and their activations and labels joined."""
+@pytest.fixture(params=[12 * 20, store.CHUNK_BYTES])
+def shards(rng, write_store, monkeypatch, request):
+    """Three classes in two shards, in chunks of a few rows or one, and their activations and labels joined."""
+    monkeypatch.setattr(store, "CHUNK_BYTES", request.param)
     x = rng.normal(size=(90, 5)).astype(np.float32)
     label = np.repeat([0, 1, 2], [20, 40, 30])
     paths = [
@@ -111,6 +112,12 @@ def test_threads_change_no_byte(shards, made, tmp_path):
 def test_what_is_kept_of_a_class_is_its_medoid_alone(rng):
     _, row = medoids._with_activation(rng.normal(size=(30, 5)).astype(np.float32))
     assert row.base is None
+
+
+def test_classes_that_begin_in_one_chunk_are_read_together():
+    label = np.repeat([3, 4, 5, 6, 7], [2, 3, 9, 1, 4])
+    rows = [[slice(0, 2), slice(2, 5)], [slice(5, 14)], [slice(14, 15)], [slice(15, 19)]]
+    assert medoids._by_chunk(label, 5) == rows
 
 
 def test_a_class_without_images_is_named(write_store, made, tmp_path):

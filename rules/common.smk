@@ -1,4 +1,5 @@
 import csv
+import gc
 import json
 import os
 import re
@@ -7,6 +8,9 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from tabulate import tabulate
+
+# Snakemake keeps nearly all that it makes: with thousands of jobs, looking for garbage took a third of its time.
+gc.set_threshold(100_000)
 
 SCRIPTS = Path(workflow.basedir, "workflow_scripts")
 sys.path.insert(0, str(SCRIPTS))
@@ -113,11 +117,11 @@ def growing(amount):
 COMPUTE = {key: config[key] for key in ("device", "batch_size")}
 
 # What computes medoids, distances and neighbours. It changes no byte of them, so it reruns nothing: Snakemake
-# does not compare params of functions that take `resources`.
+# does not compare params of functions that take `input`.
 DASK = settings(**config["dask"])
 
 
-def dask(wildcards, resources):
+def dask(wildcards, input):
     return DASK
 
 

@@ -1,14 +1,20 @@
-# What detectors may read; one that does not, opens no file.
-RUN_STORES = {
-    "distances": DISTANCES.values(),
-    "activations": ACTIVATIONS.values(),
+# What a method reads, as its class says: another change does not make it rerun.
+READS = {"lstm": ["distances"], "knn": ["activations", "references"]}
+STORES = {
+    "distances": list(DISTANCES.values()),
+    "activations": list(ACTIVATIONS.values()),
     "references": REFERENCES,
 }
 
 
+def stores(wildcards):
+    method = DETECTORS[wildcards.detector]["method"]
+    return {name: STORES[name] for name in READS[method]}
+
+
 rule train:
     input:
-        **RUN_STORES,
+        unpack(stores),
         folds="<run>/folds.csv",
     output:
         model=f"{FOLD}/model.pt",
@@ -39,7 +45,7 @@ rule train:
 
 rule evaluate:
     input:
-        **RUN_STORES,
+        unpack(stores),
         folds="<run>/folds.csv",
         model=f"{FOLD}/model.pt",
     output:

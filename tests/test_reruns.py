@@ -146,8 +146,8 @@ LIBRARY = "workflow_scripts/detour"
 CODE = {
     "attacks": (f"{LIBRARY}/attacks.py", "METHODS:", "NEW = 1\nMETHODS:",
                 rf"(images|activations|distances)/(step|noise)|{TRAINED}"),
-    "medoids": (f"{LIBRARY}/medoids.py", "ROUND = 16", "ROUND = 17",
-                rf"medoids/.*|distances/.*|{TRAINED}"),
+    "medoids": (f"{LIBRARY}/medoids.py", "CACHED = 2**18", "CACHED = 2**17",
+                rf"medoids/.*|distances/.*|detectors/lstm/.*|{AFTER}"),
     "figures": (f"{LIBRARY}/figures.py", '"#0072B2"', '"#0072B3"', r"figures/.*|report\.html"),
     "one script": ("workflow_scripts/fold.py", "import json", "import json\nNEW = 1", rf"folds\.csv|{TRAINED}"),
     "template of the report": ("report/report.html", "<body", "<body class='new'", r"report\.html"),

@@ -1,5 +1,6 @@
 """The workflow itself, run as a person would."""
 
+import ast
 import csv
 import json
 import re
@@ -167,6 +168,12 @@ def test_the_schema_has_every_entry_of_the_tables():
     assert kinds(properties["attacks"]["items"]["oneOf"], "method") == set(attacks.METHODS)
     assert kinds(properties["detectors"]["items"]["oneOf"], "method") == set(detectors.METHODS)
     assert kinds(properties["dataset"]["oneOf"], "name") == set(images.DATASETS)
+
+
+def test_the_rules_give_detectors_what_their_classes_read():
+    text = (ROOT / "rules/detectors.smk").read_text()
+    reads = ast.literal_eval(re.search(r"^READS = (.*)$", text, re.MULTILINE).group(1))
+    assert reads == {name: detector.reads for name, detector in detectors.METHODS.items()}
 
 
 def test_conda_environments_hold_what_is_locked():

@@ -10,6 +10,6 @@ logs.to_file(snakemake.log[0])
 torch.set_num_threads(snakemake.threads)
 settings = json.loads(snakemake.params.settings)
 dask = Dask(snakemake.threads, **json.loads(snakemake.params.dask))
-stores = snakemake.input
-run = Run.of(stores.distances, stores.activations, stores.references, dask)
+stores = {name: snakemake.input.get(name, ()) for name in ("distances", "activations", "references")}
+run = Run.of(**stores, dask=dask)
 detectors.evaluate(run, snakemake.input.folds, snakemake.input.model, snakemake.output[0], **settings)

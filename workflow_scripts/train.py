@@ -12,8 +12,8 @@ torch.set_num_threads(snakemake.threads)
 settings = json.loads(snakemake.params.settings)
 dask = Dask(snakemake.threads, **json.loads(snakemake.params.dask))
 made = Made(settings.copy(), snakemake.params.code, snakemake.threads)
-stores = snakemake.input
-run = Run.of(stores.distances, stores.activations, stores.references, dask)
+stores = {name: snakemake.input.get(name, ()) for name in ("distances", "activations", "references")}
+run = Run.of(**stores, dask=dask)
 detectors.train(
     run, snakemake.input.folds, snakemake.output.model, snakemake.output.history, made=made, **settings
 )

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ ENTRIES = 2**25
 
 @dataclass(frozen=True)
 class Run:
-    """Where the earlier stages of a run left what detectors read.
+    """Where the earlier stages of a run left what a detector reads; the others are empty.
 
     Parameters
     ----------
@@ -56,6 +56,14 @@ class Run:
         """A run from the stores alone, whose file names are the names of the sets."""
         return cls(named(distances), named(activations), references, dask)
 
+    @property
+    def sets(self) -> list[str]:
+        return list(self.distances or self.activations)
+
+    @property
+    def paths(self) -> list[str | Path]:
+        return [*self.distances.values(), *self.activations.values(), *self.references]
+
 
 class Versions:
     """All versions of some source images, with what the earlier stages say of them, read when asked for.
@@ -72,8 +80,8 @@ class Versions:
     def __init__(self, run: Run, sources: np.ndarray) -> None:
         self.run = run
         self._sources = sources
-        self.source = np.tile(sources, len(run.distances))
-        self.set = np.repeat(list(run.distances), len(sources))
+        self.source = np.tile(sources, len(run.sets))
+        self.set = np.repeat(run.sets, len(sources))
         self.adversarial = self.set != ORIGINAL
 
     @cached_property
@@ -125,7 +133,15 @@ def _nearest(
 
 
 class Detector(Protocol):
-    """What a detector is: fitted once, then it scores; higher is more adversarial."""
+    """What a detector is: fitted once, then it scores; higher is more adversarial.
+
+    Attributes
+    ----------
+    reads
+        Which stores of a `Run`; the workflow gives it no other.
+    """
+
+    reads: ClassVar[list[str]]
 
     def fit(self, train: Versions, validation: Versions, seed: int) -> list[dict[str, float]]:
         """Learn, and return a history: what was seen after each pass over the training images."""
@@ -153,6 +169,8 @@ class LSTM:
     scale
         `raw`, or `standard`: mean 0 and deviation 1 on the training images, per layer and class.
     """
+
+    reads: ClassVar = ["distances"]
 
     def __init__(self, *, hidden: int, epochs: int, batch_size: int, lr: float, scale: str) -> None:
         self.hidden, self.epochs, self.batch_size, self.lr = hidden, epochs, batch_size, lr
@@ -230,6 +248,8 @@ class KNN:
         Numbers of nearest reference images; the one with the best validation AUC is kept.
     """
 
+    reads: ClassVar = ["activations", "references"]
+
     def __init__(self, *, layer: str, k: list[int]) -> None:
         self.layer, self.k = layer, k
 
@@ -284,7 +304,7 @@ def train(
     part = {role: Versions(run, sources(folds, fold, role)) for role in ("train", "validation")}
     with written(history) as table, written(model) as path:
         seen = fitted.fit(part["train"], part["validation"], seed=seed + fold)
-        about = store.attributes_of(made, run.distances.values())
+        about = store.attributes_of(made, run.paths)
         torch.save({"method": method, "options": options, "state": fitted.state(), "made": about}, path)
         pd.DataFrame(seen).to_csv(table, index=False)
 

@@ -14,6 +14,10 @@ gc.set_threshold(100_000)
 
 SCRIPTS = Path(workflow.basedir, "workflow_scripts")
 sys.path.insert(0, str(SCRIPTS))
+# Jobs are to find this library before one that is installed from elsewhere, which no digest is of.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(SCRIPTS), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 
 from detour import code, folders
 from detour.config import (

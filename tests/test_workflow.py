@@ -76,6 +76,14 @@ def test_stored_attacks_are_within_their_budget(finished):
         assert 0 < np.abs(found - original).max() <= attack["eps"]
 
 
+def test_jobs_use_the_library_beside_them_whatever_is_installed(tmp_path):
+    workflow = Workflow(tmp_path, SMALL)
+    module = workflow.folder / "workflow_scripts/detour/images.py"
+    begin = "    images, classes = dataset.test_images()"
+    module.write_text(module.read_text().replace(begin, f"    raise RuntimeError('of the copy')\n{begin}"))
+    assert "RuntimeError: of the copy" in workflow.snakemake("results/small/images/original.zarr.zip").stdout
+
+
 @pytest.mark.parametrize(
     ("target", "last"),
     [

@@ -108,8 +108,8 @@ class Workflow:
         return subprocess.Popen(
             [sys.executable, "-m", "snakemake", "--configfile", "run.yaml", *cores, *options],
             cwd=self.folder,
-            # Scripts are to find the copied library, installed or not.
-            env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | environment,
+            # Two jobs of two threads on two cores, or orphans beside them, are not to spin while they wait.
+            env=os.environ | {"PYTHONPATH": "", "OMP_WAIT_POLICY": "passive"} | environment,
             stdout=self.printed.open("w"),
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -1,0 +1,202 @@
+"""Kills at any moment: the same command goes on, and the scores are those of an undisturbed run."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pandas as pd
+import psutil
+import pytest
+import torch
+
+from conftest import SMALL, Workflow
+from detour import store
+
+pytestmark = pytest.mark.slow
+
+KILLS = 21
+LOCKED = "Directory cannot be locked"
+TABLES = ("scores.csv", "summary.csv", "outcomes.csv")
+
+
+def read_store(path: Path) -> None:
+    """Every chunk of it, each with its CRC."""
+    group = store.read(path)
+    for _, array in group.arrays():
+        array[:]
+
+
+def read_torch(path: Path) -> None:
+    with zipfile.ZipFile(path) as zipped:
+        assert zipped.testzip() is None
+    torch.load(path, weights_only=True)
+
+
+def ends_with(end: bytes) -> Callable[[Path], None]:
+    def read(path: Path) -> None:
+        assert path.read_bytes().rstrip().endswith(end), path
+
+    return read
+
+
+READERS = {
+    ".zip": read_store,
+    ".pt": read_torch,
+    ".csv": pd.read_csv,
+    ".svg": ElementTree.parse,
+    ".pdf": ends_with(b"%%EOF"),
+    ".html": ends_with(b"</html>"),
+    ".json": ends_with(b"}"),
+}
+
+
+def read_all(results: Path) -> int:
+    """Read every artefact that is there; logs and benchmarks are Snakemake's and none."""
+    found = [
+        path
+        for path in results.rglob("*")
+        if path.is_file()
+        and not path.name.startswith(".part-")
+        and path.relative_to(results).parts[0] not in ("logs", "benchmarks")
+    ]
+    for path in found:
+        READERS[path.suffix](path)
+    return len(found)
+
+
+class Killed:
+    """A run that is killed again and again; every process of it is in a session that it began."""
+
+    def __init__(self, workflow: Workflow) -> None:
+        self.workflow = workflow
+        self.sessions: list[int] = []
+        self.moments = random.Random(0)
+        self.printed = workflow.printed
+
+    def start(self) -> subprocess.Popen[bytes]:
+        process = self.workflow.started()
+        self.sessions.append(process.pid)
+        return process
+
+    def processes(self, *sessions: int) -> Iterator[psutil.Process]:
+        for process in psutil.process_iter():
+            try:
+                if os.getsid(process.pid) in sessions:
+                    yield process
+            except (ProcessLookupError, psutil.NoSuchProcess):
+                pass
+
+    def jobs(self, session: int) -> dict[psutil.Process, str]:
+        """The scripts that run, without the shells that Snakemake calls them by."""
+        found = {}
+        for process in self.processes(session):
+            try:
+                command = process.cmdline()
+            except psutil.NoSuchProcess:
+                continue
+            if len(command) > 1 and ".snakemake/scripts/" in command[1] and "python" in command[0]:
+                found[process] = command[1].split(".")[-2]
+        return found
+
+    def wait_for_jobs(self, process: subprocess.Popen[bytes], ended: int) -> None:
+        """Until so many jobs have ended and another runs, or Snakemake has ended; for -1 not at all."""
+        while (
+            process.poll() is None
+            and ended >= 0
+            and (self.printed.read_text().count(" steps (") < ended or not self.jobs(process.pid))
+        ):
+            time.sleep(0.1)
+
+    def end(self) -> None:
+        """End the orphans that are left."""
+        for process in self.processes(*self.sessions):
+            process.kill()
+
+
+def snakemake(run: Killed, process: subprocess.Popen[bytes], jobs: dict[psutil.Process, str]) -> bool:
+    """Snakemake alone: its jobs live on."""
+    process.kill()
+    process.wait()
+    return bool(jobs)
+
+
+def a_job(run: Killed, process: subprocess.Popen[bytes], jobs: dict[psutil.Process, str]) -> bool:
+    """One job: Snakemake ends by itself and says which it was and where its log is."""
+    victim, script = run.moments.choice(list(jobs.items()))
+    with suppress(psutil.NoSuchProcess):
+        victim.kill()
+    if process.wait() == 0:
+        # The job had ended in the same moment.
+        return False
+    printed = run.printed.read_text()
+    assert f"Error in rule {script}" in printed, printed
+    assert "results/small/logs/" in printed.split(f"Error in rule {script}")[1], printed
+    return True
+
+
+def everything(run: Killed, process: subprocess.Popen[bytes], jobs: dict[psutil.Process, str]) -> bool:
+    """All at once, as a loss of power does; what that takes from the disk's cache cannot be seen here."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return bool(jobs)
+
+
+WAYS = (snakemake, a_job, everything)
+
+
+def test_after_kills_at_any_moment_the_same_command_gives_the_scores_of_an_undisturbed_run(
+    finished, tmp_path
+):
+    run = Killed(Workflow(tmp_path, SMALL))
+    try:
+        kill_again_and_again(run)
+        run.workflow.snakemake("--unlock")
+        done = run.workflow.snakemake()
+        assert done.returncode == 0, done.stdout
+    finally:
+        run.end()
+    results = run.workflow.results
+    for name in TABLES:
+        assert (results / name).read_bytes() == (finished.results / name).read_bytes(), name
+    assert read_all(results) == read_all(finished.results)
+    assert not list(results.rglob(".part-*"))
+    assert "Nothing to be done" in run.workflow.snakemake("--dry-run").stdout
+
+
+def kill_again_and_again(run: Killed) -> None:
+    """Kill in three ways in turn, each time some moments after a few jobs have ended."""
+    landed: Counter[str] = Counter()
+    begin = time.monotonic()
+    while landed.total() < KILLS:
+        process = run.start()
+        run.wait_for_jobs(process, run.moments.choice([-1, 0, 0, 1, 1, 1]))
+        time.sleep(run.moments.uniform(0, 3))
+        jobs = run.jobs(process.pid)
+        if process.poll() is None:
+            # Before the first job and between two, Snakemake is all there is; that does not count.
+            how = WAYS[landed.total() % len(WAYS)] if jobs else snakemake
+            landed[how.__name__] += how(run, process, jobs)
+            print(
+                f"{time.monotonic() - begin:.0f} s: {how.__name__} killed, at work: {sorted(jobs.values())},"
+                f" whole: {read_all(run.workflow.results)}, live on: {len(list(run.processes(*run.sessions)))}"
+            )
+        elif LOCKED in (printed := run.printed.read_text()):
+            assert "was likely caused by a kill signal or a power loss" in printed
+            assert "It can be removed with the --unlock argument" in printed
+            unlocked = run.workflow.snakemake("--unlock")
+            assert unlocked.returncode == 0, unlocked.stdout
+        else:
+            assert process.returncode == 0, printed
+            print("completed; all is deleted")
+            shutil.rmtree(run.workflow.results)
+            shutil.rmtree(run.workflow.folder / ".snakemake")
+    print(dict(landed))

@@ -1,5 +1,6 @@
 # make demo    installs and runs the default workflow
 # make test    installs the test extras too; lint, snakemake --lint and the test suite
+# make cluster installs what SLURM and clusters of Dask need besides
 # make bench   installs the peers too; measures everything, half an hour, into benchmarks/RESULTS.md
 # make table   prints the README's table of the configuration, from the schema
 # make lock    resolves the newest versions into locks/ (needs uv)
@@ -13,7 +14,7 @@ INSTALL := $(BIN)/pip install --quiet --no-deps --disable-pip-version-check
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench table lock
+.PHONY: help demo test lint cluster bench table lock
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -30,6 +31,8 @@ lint: .venv/test
 	$(BIN)/snakefmt --check --compact-diff Snakefile rules
 	$(BIN)/mypy
 	$(BIN)/snakemake --lint
+
+cluster: .venv/cluster
 
 bench: .venv/bench
 	$(BIN)/python -m benchmarks
@@ -51,4 +54,5 @@ table: .venv/run
 lock:
 	uv pip compile --quiet --universal --no-annotate --upgrade pyproject.toml -o locks/run.txt
 	uv pip compile --quiet --universal --no-annotate --extra test -c locks/run.txt pyproject.toml -o locks/test.txt
+	uv pip compile --quiet --universal --no-annotate --extra cluster -c locks/run.txt pyproject.toml -o locks/cluster.txt
 	uv pip compile --quiet --universal --no-annotate --extra bench -c locks/run.txt pyproject.toml -o locks/bench.txt

@@ -18,6 +18,8 @@ sys.path.insert(0, str(SCRIPTS))
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(SCRIPTS), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
+# Threads of several jobs on the same cores are not to spin while they wait for each other.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from detour import code, folders
 from detour.config import (

@@ -89,6 +89,7 @@ class Workflow:
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.folder, self.settings = folder, settings
+        folder.mkdir(exist_ok=True)
         for name in WORKFLOW:
             if (ROOT / name).is_dir():
                 shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
@@ -108,8 +109,7 @@ class Workflow:
         return subprocess.Popen(
             [sys.executable, "-m", "snakemake", "--configfile", "run.yaml", *cores, *options],
             cwd=self.folder,
-            # Two jobs of two threads on two cores, or orphans beside them, are not to spin while they wait.
-            env=os.environ | {"PYTHONPATH": "", "OMP_WAIT_POLICY": "passive"} | environment,
+            env=os.environ | environment,
             stdout=self.printed.open("w"),
             stderr=subprocess.STDOUT,
             start_new_session=True,

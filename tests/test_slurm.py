@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 PROFILE = ("--profile", "profiles/slurm", "--slurm-status-command", "squeue",
            "--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "5")  # fmt: skip
 
-ON_GPU = {"rule_classifier", "rule_attack", "rule_activation", "rule_reference_activation"}
+ON_GPU = {"classifier", "attack", "activation", "reference_activation"}
 
 
 def asked(*command: str) -> str:
@@ -36,7 +36,11 @@ def jobs_of(workflow: Workflow) -> list[dict[str, str]]:
     """SLURM's own records of what was submitted from the workflow's folder."""
     lines = asked("scontrol", "show", "job", "--oneliner").splitlines()
     jobs = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in lines]
-    return [job for job in jobs if job.get("WorkDir") == str(workflow.folder)]
+    return [
+        job | {"rule": re.fullmatch(r"rule_(\w+?)(_wildcards_.*)?", job["Comment"]).group(1)}
+        for job in jobs
+        if job.get("WorkDir") == str(workflow.folder)
+    ]
 
 
 def once(workflow: Workflow, rule: str, act: Callable[[dict[str, str]], None]) -> Callable[[], bool]:
@@ -44,7 +48,7 @@ def once(workflow: Workflow, rule: str, act: Callable[[dict[str, str]], None]) -
     done = []
 
     def look() -> bool:
-        running = [j for j in jobs_of(workflow) if j["JobState"] == "RUNNING" and j["Comment"] == rule]
+        running = [j for j in jobs_of(workflow) if j["JobState"] == "RUNNING" and j["rule"] == rule]
         if running and not done:
             act(running[0])
             done.append(running[0])
@@ -64,8 +68,8 @@ def test_run_survives_what_happens_on_a_cluster(finished, tmp_path):
         asked("scontrol", "update", f"nodename={job['NodeList']}", "state=resume")
 
     looks = [
-        once(workflow, "rule_attack", cancel),
-        once(workflow, "rule_reference_activation", fail_its_node),
+        once(workflow, "attack", cancel),
+        once(workflow, "reference_activation", fail_its_node),
     ]
     # Enough from the second attempt on.
     running = workflow.started(*PROFILE, "--set-resources", "fold:mem_mb=60 if attempt == 1 else 2000")
@@ -79,9 +83,9 @@ def test_run_survives_what_happens_on_a_cluster(finished, tmp_path):
     jobs = jobs_of(workflow)
     assert {job["BatchFlag"] for job in jobs} == {"1"}
     assert {node for job in jobs for node in job["NodeList"].split(",")} >= {"node1", "node2"}
-    assert {job["Comment"] for job in jobs} > ON_GPU
+    assert {job["rule"] for job in jobs} > ON_GPU
     for job in jobs:
-        assert (job.get("TresPerJob") == "gres:gpu:1") == (job["Comment"] in ON_GPU), job
+        assert (job.get("TresPerJob") == "gres:gpu:1") == (job["rule"] in ON_GPU), job
     states = {job["JobState"] for job in jobs}
     assert "CANCELLED" in states
     assert states & {"OUT_OF_MEMORY", "FAILED"}

@@ -192,6 +192,41 @@ def test_conda_environments_hold_what_is_locked():
         assert {re.sub(r"\[.*\]", "", pin) for pin in pins} <= locked, path.name
 
 
+def test_another_scheduler_by_the_generic_plugin(tmp_path):
+    workflow = Workflow(tmp_path, SMALL)
+    submit = tmp_path / "submit"
+    submit.write_text('#!/bin/sh\necho "$1 $2 $3" >> asked\nsh "$4" > /dev/null 2>&1 &\necho $!\n')
+    submit.chmod(0o755)
+    asked = f"{submit} {{threads}} {{resources.mem_mb}} {{resources.gpu}}"
+    ran = workflow.snakemake(
+        "--executor", "cluster-generic", "--jobs", "2", "--default-resources", "gpu=0",
+        "--cluster-generic-submit-cmd", asked, "results/small/folds.csv",
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout
+    assert (tmp_path / "asked").read_text().splitlines() == ["2 2500 0", "1 1000 0"]
+
+
+@pytest.mark.skipif(not shutil.which("rsync"), reason="rsync is missing, by which the plugin copies files")
+def test_results_in_a_storage_that_is_no_file_system(tmp_path):
+    """By Snakemake's plugin for a folder; others, as for S3, differ in the name and the prefix alone."""
+    settings = SMALL | {
+        "classifier": {**SMALL["classifier"], "weights": "untrained", "layers": ["maxpool", "layer4.1"]},
+        "attacks": SMALL["attacks"][:1],
+        "detectors": SMALL["detectors"][1:],
+    }
+    workflow = Workflow(tmp_path / "here", settings)
+    there = tmp_path / "there"
+    storage = ("--default-storage-provider", "fs", "--default-storage-prefix", str(there))
+    ran = workflow.snakemake(*storage)
+    assert ran.returncode == 0, ran.stdout
+    assert {path.name for path in workflow.results.rglob("*") if path.is_file()} == {
+        "layers.json", "contents.json",
+    }  # fmt: skip
+    assert len(pd.read_csv(there / "results/small/scores.csv")) == 2 * 2 * 25
+    assert "</html>" in (there / "results/small/report.html").read_text()
+    assert NOTHING in workflow.snakemake("--dry-run", *storage).stdout
+
+
 def test_the_demo_finds_most_attacks(tmp_path):
     """The figures that the default run has to reach, from what is committed."""
     settings = yaml.safe_load((ROOT / "config.yaml").read_text())

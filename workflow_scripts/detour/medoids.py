@@ -149,14 +149,15 @@ def find(
         for path, shard, label in zip(references, shards, labels, strict=True)
         for rows in _by_chunk(label, shard[layer].chunks[0])
     ]
-    found = [medoid for part in dask.results(tasks, f"{layer}: groups of classes") for medoid in part]
-    arrays = {
-        "medoid": np.stack([activation for _, activation in found]),
-        "index": first + [m.index for m, _ in found],
-        "cost": np.array([m.cost for m, _ in found]),
-        "size": size,
-    }
+    # Claimed before the work, so that an earlier writer that lives on has lost.
     with store.create(out, made, references, layer=layer) as group:
+        found = [medoid for part in dask.results(tasks, f"{layer}: groups of classes") for medoid in part]
+        arrays = {
+            "medoid": np.stack([activation for _, activation in found]),
+            "index": first + [m.index for m, _ in found],
+            "cost": np.array([m.cost for m, _ in found]),
+            "size": size,
+        }
         store.write(group, [arrays])
 
 

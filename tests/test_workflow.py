@@ -200,10 +200,11 @@ def test_another_scheduler_by_the_generic_plugin(tmp_path):
     asked = f"{submit} {{threads}} {{resources.mem_mb}} {{resources.gpu}}"
     ran = workflow.snakemake(
         "--executor", "cluster-generic", "--jobs", "2", "--default-resources", "gpu=0",
-        "--cluster-generic-submit-cmd", asked, "results/small/folds.csv",
+        "--cluster-generic-submit-cmd", asked, "--seconds-between-status-checks", "1",
+        "results/small/images/original.zarr.zip",
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout
-    assert (tmp_path / "asked").read_text().splitlines() == ["2 2500 0", "1 1000 0"]
+    assert (tmp_path / "asked").read_text() == "2 2500 0\n"
 
 
 @pytest.mark.skipif(not shutil.which("rsync"), reason="rsync is missing, by which the plugin copies files")
@@ -216,7 +217,8 @@ def test_results_in_a_storage_that_is_no_file_system(tmp_path):
     }
     workflow = Workflow(tmp_path / "here", settings)
     there = tmp_path / "there"
-    storage = ("--default-storage-provider", "fs", "--default-storage-prefix", str(there))
+    storage = ("--default-storage-provider", "fs", "--default-storage-prefix", str(there),
+               "--keep-storage-local-copies")  # fmt: skip
     ran = workflow.snakemake(*storage)
     assert ran.returncode == 0, ran.stdout
     assert {path.name for path in workflow.results.rglob("*") if path.is_file()} == {

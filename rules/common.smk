@@ -9,14 +9,14 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from tabulate import tabulate
 
-# Snakemake keeps nearly all that it makes: with thousands of jobs, looking for garbage took a third of its time.
+# Snakemake keeps nearly all that it makes: with thousands of jobs, looking for garbage took a fifth of its time.
 gc.set_threshold(100_000)
 
 SCRIPTS = Path(workflow.basedir, "workflow_scripts")
 sys.path.insert(0, str(SCRIPTS))
 # Jobs are to find this library before one that is installed from elsewhere, which no digest is of.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    [str(SCRIPTS), *filter(None, [os.environ.get("PYTHONPATH")])]
+os.environ.update(
+    PYTHONPATH=os.pathsep.join(filter(None, [str(SCRIPTS), os.getenv("PYTHONPATH")]))
 )
 # Threads of several jobs on the same cores are not to spin while they wait for each other.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -111,6 +111,20 @@ FOLD = f"<run>/detectors/{ONE_FOLD}"
 EVALUATED = expand(
     f"{FOLD}/scores.csv", detector=DETECTORS, protocol=config["protocols"], fold=FOLDS
 )
+
+# What a method reads, as its class says: another change does not make it rerun.
+READS = {"lstm": ["distances"], "knn": ["activations", "references"]}
+STORES = {
+    "distances": list(DISTANCES.values()),
+    "activations": list(ACTIVATIONS.values()),
+    "references": REFERENCES,
+}
+
+
+def stores(wildcards):
+    method = DETECTORS[wildcards.detector]["method"]
+    return {name: STORES[name] for name in READS[method]}
+
 
 GPU = 0 if config["device"] == "cpu" else 1
 

@@ -1,17 +1,3 @@
-# What a method reads, as its class says: another change does not make it rerun.
-READS = {"lstm": ["distances"], "knn": ["activations", "references"]}
-STORES = {
-    "distances": list(DISTANCES.values()),
-    "activations": list(ACTIVATIONS.values()),
-    "references": REFERENCES,
-}
-
-
-def stores(wildcards):
-    method = DETECTORS[wildcards.detector]["method"]
-    return {name: STORES[name] for name in READS[method]}
-
-
 rule train:
     input:
         unpack(stores),

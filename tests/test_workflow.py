@@ -179,7 +179,7 @@ def test_the_schema_has_every_entry_of_the_tables():
 
 
 def test_the_rules_give_detectors_what_their_classes_read():
-    text = (ROOT / "rules/detectors.smk").read_text()
+    text = (ROOT / "rules/common.smk").read_text()
     reads = ast.literal_eval(re.search(r"^READS = (.*)$", text, re.MULTILINE).group(1))
     assert reads == {name: detector.reads for name, detector in detectors.METHODS.items()}
 

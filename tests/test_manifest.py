@@ -1,6 +1,8 @@
 """Manifests: a change of content is seen, a change of time is not, and nothing is read twice."""
 
+import json
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from detour import folders, manifest
+from detour.artefacts import written
 from detour.manifest import Manifest
 
 
@@ -90,6 +93,24 @@ def test_what_is_known_is_kept_between_runs_and_without_it_the_digest_is_the_sam
     seen = reads(monkeypatch)
     assert Manifest(tmp_path / "kept", print).digest(folder, NAMES) == before
     assert not seen
+
+
+def test_two_starts_at_once_do_each_other_no_harm(tmp_path, folder, monkeypatch):
+    first, second = (Manifest(tmp_path / "kept", print) for _ in range(2))
+    taken_over = []
+
+    @contextmanager
+    def slow(path):
+        with written(path) as part:
+            if not taken_over:
+                taken_over.append(path)
+                second.digest(folder, NAMES)
+            yield part
+
+    monkeypatch.setattr(manifest, "written", slow)
+    assert first.digest(folder, NAMES) == second.digest(folder, NAMES)
+    assert taken_over
+    assert json.loads(taken_over[0].read_text()).keys() == set(NAMES)
 
 
 def test_long_reading_says_how_far_it_is(tmp_path, folder, monkeypatch):

@@ -10,12 +10,13 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any
 
 from detour import folders
-from detour.artefacts import written
+from detour.artefacts import TakenOverError, written
 from detour.config import Config, is_file
 
 # Files that are read at once: a file server takes as long for many as for one.
@@ -67,8 +68,7 @@ class Manifest:
                 for name, found in zip(changed, read, strict=True):
                     size, modified = entries[name]
                     known[name] = [size, modified if modified < settled else None, found]
-            with written(remembered) as part:
-                part.write_text(json.dumps(known))
+            _keep(remembered, known)
         return _short([(name, known[name][2]) for name in entries])
 
     def _read(self, path: str) -> str:
@@ -109,8 +109,7 @@ def contents(config: Config, remembered: Path, *, again: bool, say: Callable[[st
         found |= {"test": test(dataset, manifest), "reference": reference(dataset, config["seed"], manifest)}
     if is_file(weights):
         found["weights"] = manifest.digest(Path(weights).parent, [Path(weights).name])
-    with written(remembered) as part:
-        part.write_text(json.dumps(found))
+    _keep(remembered, found)
     return found
 
 
@@ -144,6 +143,12 @@ def test(dataset: Config, manifest: Manifest) -> str:
         return _short([images, manifest.digest(root, [image.name for image in images])])
     there = [(c, root / name) for c, name in enumerate(known) if (root / name).is_dir()]
     return _short([known, [(c, manifest.digest(folder, folders.taken(folder, c))) for c, folder in there]])
+
+
+def _keep(path: Path, value: Any) -> None:
+    # Another start of a workflow, as a dry run beside this one, finds the same and may keep it.
+    with suppress(TakenOverError), written(path) as part:
+        part.write_text(json.dumps(value))
 
 
 def _short(value: Any) -> str:

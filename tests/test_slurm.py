@@ -41,6 +41,12 @@ def jobs_of(workflow: Workflow) -> list[dict[str, str]]:
     ]
 
 
+def slurm_s_log_of(workflow: Workflow, rule: str) -> str:
+    """Those of failed jobs, which the error names and which alone are kept."""
+    logs = sorted((workflow.folder / f".snakemake/slurm_logs/rule_{rule}").glob("*.log"))
+    return "".join(log.read_text() for log in logs)
+
+
 def once(workflow: Workflow, rule: str, act: Callable[[dict[str, str]], None]) -> Callable[[], bool]:
     """Does something, once, to the first running job of a rule; says whether it was done."""
     done = []
@@ -113,6 +119,7 @@ def test_without_another_try_the_error_says_what_happened_and_the_rerun_complete
     assert ran.returncode != 0
     assert re.search(r"Error in rule fold:", ran.stdout)
     assert re.search(r"SLURM-job '\d+' failed, SLURM status is: '?(OUT_OF_MEMORY|FAILED)", ran.stdout)
+    assert "exceeded memory limit" in slurm_s_log_of(copied, "fold")
     ran = copied.snakemake(*PROFILE, "results/small/folds.csv")
     assert ran.returncode == 0, ran.stdout
     assert (copied.results / "folds.csv").read_bytes() == (finished.results / "folds.csv").read_bytes()

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from detour import activations, attacks, detectors, distances, folds, medoids, store
 from detour.artefacts import TakenOverError
 from detour.attacks import Attack
-from detour.detectors import KNN, LSTM, Run, Versions
+from detour.detectors import KNN, LSTM, Run, Versions, versions
 from detour.images import Digits, Labelled
 
 N, L, C, WIDTH = 600, 4, 3, 6
@@ -118,9 +118,9 @@ def neighbours_without_the_predicted_class(versions: Versions, k: int) -> list[f
 
 
 @pytest.mark.parametrize("k", [1, 5, 80])
-@pytest.mark.parametrize("entries", [1, detectors.ENTRIES])
+@pytest.mark.parametrize("entries", [1, versions.ENTRIES])
 def test_knn_equals_brute_force_whatever_is_in_memory_at_once(run, k, entries, monkeypatch):
-    monkeypatch.setattr(detectors, "ENTRIES", entries)
+    monkeypatch.setattr(versions, "ENTRIES", entries)
     detector = KNN(layer="layer", k=[k])
     detector.fit(Versions(run, TRAIN), Versions(run, VALIDATION), seed=0)
     test = Versions(run, TEST)

@@ -16,6 +16,7 @@ include: "rules/attacks.smk"
 include: "rules/activations.smk"
 include: "rules/medoids.smk"
 include: "rules/distances.smk"
+include: "rules/verdicts.smk"
 include: "rules/folds.smk"
 include: "rules/detectors.smk"
 include: "rules/metrics.smk"
@@ -33,6 +34,7 @@ wildcard_constraints:
     detector="|".join(DETECTORS),
     protocol="|".join(config["protocols"]),
     shard=r"\d+",
+    seed=r"\d+",
     fold=r"\d+",
 
 

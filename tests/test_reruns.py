@@ -19,8 +19,10 @@ from detour import classifiers, store
 pytestmark = pytest.mark.slow
 
 # Patterns of what a run makes, without the ending of stores.
-AFTER = r"(scores|summary|outcomes)\.csv|figures/.*|report\.html"
-TRAINED = rf"detectors/.*|{AFTER}"
+SCORED = r"(scores|metrics|summary)\.csv|figures/(intervals|roc).*|report\.html"
+TRAINED = rf"detectors/.*|{SCORED}"
+# What attacks and activations are behind, besides the detectors.
+JUDGED = rf"(verdicts|outcomes)\.csv|figures/.*|{TRAINED}"
 
 
 def plan(workflow: Workflow, *options: str, **environment: str) -> tuple[set[str], set[str]]:
@@ -101,32 +103,32 @@ def test_comments_and_docstrings_anywhere(copied):
 CONFIGURATION = {
     "eps of an attack": (
         lambda settings: settings["attacks"][0].update(eps=24),
-        rf"(images|activations|distances)/step|{TRAINED}",
+        rf"(images|activations|distances)/step|{JUDGED}",
     ),
     "a new attack": (
         lambda settings: settings["attacks"].append({"name": "new", "method": "fgsm", "eps": 8}),
-        rf"(images|activations|distances)/new|{TRAINED}",
+        rf"(images|activations|distances)/new|{JUDGED}",
     ),
     "epochs of a detector": (
         lambda settings: settings["detectors"][0].update(epochs=4),
-        rf"detectors/lstm/.*|{AFTER}",
+        rf"detectors/lstm/.*|{SCORED}",
     ),
     "a new detector": (
         lambda settings: settings["detectors"].append({"name": "new", "method": "knn", "k": [3]}),
-        rf"detectors/new/.*|{AFTER}",
+        rf"detectors/new/.*|{SCORED}",
     ),
     "number of folds": (lambda settings: settings["folds"].update(count=3), rf"folds\.csv|{TRAINED}"),
     "a layer less": (
         lambda settings: settings["classifier"]["layers"].pop(1),
-        rf"activations/.*|medoids/.*|distances/.*|{TRAINED}",
+        rf"activations/.*|medoids/.*|distances/.*|{JUDGED}",
     ),
     "training of the classifier": (
         lambda settings: settings["classifier"]["training"].update(epochs=3),
-        rf"classifier\.pt|images/(?!original).*|activations/.*|medoids/.*|distances/.*|{TRAINED}",
+        rf"classifier\.pt|images/(?!original).*|activations/.*|medoids/.*|distances/.*|{JUDGED}",
     ),
     "number of shards": (
         lambda settings: settings["dataset"].update(shards=3),
-        rf"activations/reference/.*|medoids/.*|distances/.*|{TRAINED}",
+        rf"activations/reference/.*|medoids/.*|distances/.*|figures/(path|tsne).*|{TRAINED}",
     ),
     "samples shown": (
         lambda settings: settings["figures"].update(samples=3),
@@ -145,9 +147,9 @@ def test_configuration(copied, change):
 LIBRARY = "workflow_scripts/detour"
 CODE = {
     "attacks": (f"{LIBRARY}/attacks.py", "METHODS:", "NEW = 1\nMETHODS:",
-                rf"(images|activations|distances)/(step|noise)|{TRAINED}"),
+                rf"(images|activations|distances)/(step|noise)|{JUDGED}"),
     "medoids": (f"{LIBRARY}/medoids.py", "CACHED = 2**18", "CACHED = 2**17",
-                rf"medoids/.*|distances/.*|detectors/lstm/.*|{AFTER}"),
+                rf"medoids/.*|distances/.*|figures/path.*|detectors/lstm/.*|{SCORED}"),
     "figures": (f"{LIBRARY}/figures.py", '"#0072B2"', '"#0072B3"', r"figures/.*|report\.html"),
     "one script": ("workflow_scripts/fold.py", "import json", "import json\nNEW = 1", rf"folds\.csv|{TRAINED}"),
     "template of the report": ("report/report.html", "<body", "<body class='new'", r"report\.html"),
@@ -165,8 +167,8 @@ def test_code(copied, change):
 @pytest.mark.parametrize(
     ("library", "release", "reruns"),
     [
-        ("cleverhans", "9.9.0", rf"(images|activations|distances)/(step|noise)|{TRAINED}"),
-        ("torch", "9.9.0", rf"classifier\.pt|images/.*|activations/.*|medoids/.*|distances/.*|folds\.csv|{TRAINED}"),
+        ("cleverhans", "9.9.0", rf"(images|activations|distances)/(step|noise)|{JUDGED}"),
+        ("torch", "9.9.0", rf"classifier\.pt|images/.*|activations/.*|medoids/.*|distances/.*|folds\.csv|{JUDGED}"),
         ("torch", "a patch", ""),
         ("zarr", "9.9.0", ""),
         ("dask", "9.9.0", ""),

@@ -52,6 +52,10 @@ class Run:
         return list(self.distances or self.activations)
 
     @property
+    def attacks(self) -> list[str]:
+        return [name for name in self.sets if name != ORIGINAL]
+
+    @property
     def paths(self) -> list[str | Path]:
         return [*self.distances.values(), *self.activations.values(), *self.references]
 

@@ -62,14 +62,15 @@ def test_config_yaml_has_every_key_explained():
 
 
 def test_config_yaml_has_the_defaults_where_it_says_nothing_else():
-    """All but the eps of digits, which has none, and the step, which its comment says."""
+    """All but the eps of digits, which has none, and the step and the protocols, whose comments say."""
     found = load(DEFAULT)
     least = load(LEAST)
     for section in (
         "dataset",
         "classifier",
         "folds",
-        "protocols",
+        "metrics",
+        "seeds",
         "figures",
         "dask",
         "seed",
@@ -102,7 +103,7 @@ def test_every_scheduler_of_dask_can_be_named(scheduler):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (changed("seeds", 1), "seeds: found 'seeds', allowed: run, seed,.*did you mean `seed`"),
+        (changedXX.*did you mean `seed`"),
         (changed("attacks", 0, "epss", 8), r"attacks\[0\].epss: found 'epss'.*did you mean `eps`"),
         (changed("attacks", 0, "method", "fgms"), r"attacks\[0\].method: found 'fgms', allowed: fgsm, iterative, noise; did you mean `fgsm`"),
         (changed("attacks", 1, "steps", 3), r"attacks\[1\].steps: found 'steps', allowed: name, method, eps"),
@@ -310,3 +311,14 @@ def test_the_table_of_the_readme_is_the_schema_s():
     assert config.table(SCHEMA) in (ROOT / "README.md").read_text(), (
         "run `make table` and paste what it prints"
     )
+
+
+@pytest.mark.parametrize("protocol", ["unknown", "transfer"])
+def test_a_protocol_of_several_attacks_needs_them(protocol):
+    with pytest.raises(ConfigError, match=rf"protocols\[1\]: found '{protocol}', which needs at least two attacks"):
+        load(LEAST | {"protocols": ["known", protocol]})
+
+
+def test_figures_of_detectors_that_are_not_there():
+    with pytest.raises(ConfigError, match=r"figures.detectors: found 'lstn', .*did you mean `lstm`"):
+        load(changed("figures", "detectors", ["lstn"]))

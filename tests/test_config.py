@@ -1,4 +1,5 @@
 import copy
+import itertools
 import json
 import re
 import subprocess
@@ -280,6 +281,19 @@ def test_every_method_has_defaults_that_an_attack_can_be_made_of():
 def test_in_l2_a_budget_is_the_whole_image_s():
     found = load(LEAST | {"attacks": [PGD | {"norm": "l2", "eps": 612.5}]})["attacks"][0]
     assert (found["eps"], found["step"], found["random_start"]) == (612.5, None, True)
+
+
+@pytest.mark.parametrize("eps", [2, 4, 8, 16])
+def test_presets_of_strength_put_their_attacks_into_any_run(eps):
+    preset = yaml.safe_load((ROOT / "presets" / f"eps-{eps}.yaml").read_text())
+    assert list(preset) == ["attacks"]
+    found = load(DEFAULT | preset)["attacks"]
+    assert {attack["eps"] for attack in found} == {eps}
+    assert all(attack["name"].endswith(f"_{eps}") for attack in found)
+    assert {(attack["method"], attack.get("target")) for attack in found} == {
+        ("noise", None),
+        *itertools.product(("fgsm", "iterative", "mifgsm", "pgd"), ("none", "dataset")),
+    }
 
 
 def test_untrained_weights_are_told_of():

@@ -320,6 +320,14 @@ def test_every_attack_fools_a_random_network_with_and_without_a_target(method, e
     assert (seen(net, towards) == target).mean() > 0.7
 
 
+@pytest.mark.parametrize("method", BUDGETED)
+def test_images_lie_in_memory_as_they_like(method):
+    net, x, _, target = of_network(3)
+    other = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    expected, found = (adversarial(net, images, target, every(method), [0, 1, 2]) for images in (x, other))
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_an_image_without_a_gradient_stays_as_it_is():
     x = np.random.default_rng(0).integers(0, 256, (2, 3, SIDE, SIDE), dtype=np.uint8)
     for method in ("fgsm", "iterative", "mifgsm", "sparse_l1", "carlini_wagner"):
@@ -393,14 +401,14 @@ def test_carlini_wagner_weighs_every_image_by_itself(aim):
 
 
 def test_carlini_wagner_keeps_the_margin_and_what_fools_already():
-    x, _ = of_linear([20, -20])
-    y = np.zeros(2, int)
-    sure = adversarial(linear(), x, y, entry("carlini_wagner", target="none", confidence=0.05, **CW), [0] * 2)
+    x, _ = of_linear([20, -20, -2])
+    y = np.zeros(3, int)
+    sure = adversarial(linear(), x, y, entry("carlini_wagner", target="none", confidence=0.05, **CW), [0] * 3)
     logits = linear()(torch.from_numpy(sure).float() / 255).numpy()
-    assert logits[0, 1] - logits[0, 0] >= 0.05 - 1e-5
-    plain = adversarial(linear(), x, y, entry("carlini_wagner", target="none", **CW), [0] * 2)
+    assert (logits[:, 1] - logits[:, 0]).min() >= 0.05 - 1e-5
+    plain = adversarial(linear(), x, y, entry("carlini_wagner", target="none", **CW), [0] * 3)
     assert length(sure, x)[0] > length(plain, x)[0]
-    np.testing.assert_array_equal(plain[1], x[1])
+    np.testing.assert_array_equal(plain[1:], x[1:])
 
 
 def test_carlini_wagner_in_float16_is_not_weighed_by_the_scale_of_its_gradients():
@@ -433,10 +441,19 @@ def test_hop_skip_jump_leaves_what_fools_already_or_has_no_start(caplog):
     attack = entry("hop_skip_jump", target="none", steps=2, samples=10)
     caplog.set_level(logging.WARNING)
     for starts in (dict, start_from(x[1])):
-        found = adversarial(linear(), x, np.zeros(2, int), attack, [0, 1], starts)
+        found = adversarial(Watched(WEIGHT, 100), x, np.zeros(2, int), attack, [0, 1], starts)
         np.testing.assert_array_equal(found, x)
         assert "a: 1 images have no image to start from" in caplog.text
         caplog.clear()
+
+
+def test_hop_skip_jump_asks_about_one_start():
+    x, _ = of_linear([10])
+    other, _ = of_linear([-40])
+    net = Watched(WEIGHT, 1000)
+    attack = entry("hop_skip_jump", target="none", steps=1, samples=10)
+    adversarial(net, x, np.zeros(1, int), attack, [0], start_from(other[0]))
+    assert {len(asked) for asked in net.asked} == {1, 10}
 
 
 def test_hop_skip_jump_ends_on_large_images():
@@ -526,7 +543,7 @@ def test_the_attack_fools_a_classifier_on_the_stored_bytes(resnet, originals, ma
 
 @pytest.mark.parametrize("method", ["sparse_l1", "carlini_wagner", "spsa", "hop_skip_jump"])
 def test_slower_attacks_run_on_a_stored_classifier(resnet, originals, made, method):
-    """Its gradients have their channels last, and its images are where hop-skip-jump starts from."""
+    """Its memory has channels last, and its images are where hop-skip-jump starts from."""
     original = store.read(path := originals(10))
     options = {"carlini_wagner": {"steps": 3}, "spsa": {"steps": 1}, "hop_skip_jump": {"steps": 1}}
     attack = every(method, 4000 if method == "sparse_l1" else 8, "random")

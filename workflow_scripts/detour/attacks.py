@@ -1,20 +1,20 @@
 """Attacks: CleverHans perturbs the stored bytes, within a budget that is checked on the stored bytes.
 
-CleverHans 4.0.0 is called with these faults in mind, each of which has a test:
+CleverHans 4.0.0 is called with these faults in mind:
 
 - where it takes gradients, those of the network's parameters accumulate unless they are frozen, and what it
   returns still carries its graph; where `eps` is 0 it returns its input itself;
 - its draws come from torch's global generator and depend on the batch: here every image has its own;
-- its sanity checks fail off the CPU, and refuse `eps` 0;
+- its sanity checks fail off the CPU;
 - an attack that is not told the class aims at, or away from, the one that the model sees;
 - PGD: a step in L2 is no step where the gradient is small, which in a mean over the batch it soon is;
 - Carlini-Wagner: one constant, the mean of the batch's, weighs every image, so that what is found depends on
   the batch;
 - SPSA: the gradient is estimated at twice the image, wherever the perturbation is;
 - hop-skip-jump: an image of more than some 60,000 values is bisected for ever, as is one without a start that
-  fools the model; uniform noise, its own start, often has one class only; `norm` is not looked at; a start
-  is taken apart by channels; what the model misreads already is led away from the wrong class;
-- sparse L1 descent: the random start is overwritten, and gradients whose channels come last are an error.
+  fools the model; uniform noise, its own start, often has one class only; a start without a batch of its own
+  is searched once per channel; what the model misreads already is led away from the wrong class;
+- sparse L1 descent: images whose channels come last in memory are an error; a random start is overwritten.
 """
 
 from collections.abc import Callable, Iterator
@@ -200,9 +200,9 @@ def _in_ball(batch: Batch, attack: Attack) -> Tensor:
 def _sparse_l1(classifier: Classifier, batch: Batch, attack: Attack) -> Tensor:
     """Tramer and Boneh 2019: steps in L1 along the largest of the gradient that the pixels can follow."""
     return sparse_l1_descent(
-        _with_gradient(classifier, Tensor.contiguous),
-        batch.x, attack.radius, attack.stride(2.5), attack.steps, y=batch.y, targeted=attack.targeted,
-        clip_min=0, clip_max=1, clip_grad=True, grad_sparsity=float(attack.sparsity), sanity_checks=False,
+        classifier, batch.x, attack.radius, attack.stride(2.5), attack.steps,
+        y=batch.y, targeted=attack.targeted, clip_min=0, clip_max=1, clip_grad=True,
+        grad_sparsity=float(attack.sparsity), sanity_checks=False,
     )  # fmt: skip
 
 

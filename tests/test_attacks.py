@@ -1,12 +1,16 @@
+import dataclasses
+import logging
+
 import numpy as np
 import pytest
 import torch
+from cleverhans.torch.attacks.projected_gradient_descent import projected_gradient_descent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from detour import attacks, images, store
-from detour.attacks import Attack, adversarial
+from detour.attacks import METHODS, Attack, Batch, adversarial, exemplars
 from detour.classifiers import Classifier
 from detour.images import Digits
 
@@ -14,16 +18,62 @@ SIDE = 4
 # Small enough that softmax does not saturate: the closed form needs the gradient's sign.
 WEIGHT = np.random.default_rng(1).normal(size=(2, 3 * SIDE * SIDE)).astype(np.float32) / 10
 
+# Every method that has a budget, in a few steps.
+BUDGETED = {
+    "fgsm": {},
+    "iterative": {"steps": 5, "step": 1},
+    "noise": {},
+    "pgd": {"steps": 3, "random_start": True},
+    "pgd l2": {"norm": "l2", "steps": 3, "random_start": True},
+    "mifgsm": {"steps": 3, "decay": 1},
+    "sparse_l1": {"norm": "l1", "steps": 3, "sparsity": 80},
+    "spsa": {"steps": 2, "samples": 4, "delta": 2, "lr": 4},
+}
+EVERY = BUDGETED | {
+    "carlini_wagner": {"steps": 10, "searches": 2, "lr": 0.1},
+    "hop_skip_jump": {"steps": 2, "samples": 10},
+}
+DRAWING = ["noise", "pgd", "pgd l2", "spsa", "hop_skip_jump"]
 
-def linear() -> Classifier:
-    layer = nn.Linear(WEIGHT.shape[1], 2, bias=False)
-    layer.weight.data = torch.from_numpy(WEIGHT)
+
+def linear(weight=WEIGHT) -> Classifier:
+    layer = nn.Linear(weight.shape[1], len(weight), bias=False)
+    layer.weight.data = torch.from_numpy(weight)
     return Classifier(nn.Sequential(nn.Flatten(), layer), [0.0] * 3, [1.0] * 3).requires_grad_(False)
 
 
-def entry(method: str, eps: int, **options) -> Attack:
-    targeted = {} if method == "noise" else {"target": "dataset"}
-    return Attack(name="a", method=method, eps=eps, **targeted, **options)
+def small() -> Classifier:
+    """A random network of four classes, for images of 8 x 8."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Tanh(), nn.Flatten(), nn.Linear(8 * 36, 4))
+    return Classifier(network, [0.5] * 3, [0.2] * 3).requires_grad_(False)
+
+
+def of_network(n=12):
+    """The random network, images, the classes that it sees and others."""
+    net = small()
+    x = np.random.default_rng(5).integers(0, 256, (n, 3, 8, 8), dtype=np.uint8)
+    y = seen(net, x)
+    return net, x, y, (y + 1) % 4
+
+
+def seen(net, x):
+    return net(torch.from_numpy(x).float() / 255).argmax(1).numpy()
+
+
+def length(found, x):
+    return np.linalg.norm((found.astype(float) - x).reshape(len(x), -1), axis=1)
+
+
+def entry(method: str, eps: float | None = None, target: str = "dataset", **options) -> Attack:
+    method = method.removesuffix(" l2")
+    aim = {} if method == "noise" else {"target": target}
+    return Attack(name="a", method=method, eps=eps, **aim, **options)
+
+
+def every(method: str, eps: float = 8, target: str = "dataset") -> Attack:
+    return entry(method, eps if method in BUDGETED else None, target, **EVERY[method])
 
 
 batch = st.integers(0, 2**31).map(
@@ -42,57 +92,391 @@ batch = st.integers(0, 2**31).map(
 def test_gradient_attacks_equal_the_closed_form_on_a_linear_model(x, eps, steps, step, target):
     """Between two classes the loss of the target falls fastest along sign(w_target - w_other)."""
     direction = np.sign(WEIGHT[target] - WEIGHT[1 - target]).reshape(3, SIDE, SIDE).astype(int)
-    y, seeds = np.full(len(x), target), [0] * len(x)
-    step = max(1, min(step, eps))
-    for attack, length in (
-        (entry("fgsm", eps), eps),
-        (entry("iterative", eps, steps=steps, step=step), min(steps * step, eps)),
-    ):
-        found = adversarial(linear(), x, y, attack, seeds)
-        np.testing.assert_array_equal(found, np.clip(x.astype(int) + length * direction, 0, 255))
+    seeds, step = [0] * len(x), max(1, min(step, eps))
+    # To flee the one class is to aim at the other.
+    for aim, y in (("dataset", target), ("none", 1 - target)):
+        for attack, length in (
+            (entry("fgsm", eps, aim), eps),
+            (entry("iterative", eps, aim, steps=steps, step=step), min(steps * step, eps)),
+            (entry("pgd", eps, aim, steps=steps, step=step), min(steps * step, eps)),
+            (entry("mifgsm", eps, aim, steps=steps, step=step, decay=1), min(steps * step, eps)),
+        ):
+            found = adversarial(linear(), x, np.full(len(x), y), attack, seeds)
+            np.testing.assert_array_equal(found, np.clip(x.astype(int) + length * direction, 0, 255))
 
 
-@settings(max_examples=40, deadline=None)
-@given(x=batch, eps=st.integers(0, 255), step=st.floats(0.3, 5), seed=st.integers(0, 99))
-def test_every_stored_pixel_is_within_the_integer_budget(x, eps, step, seed):
+def floats(net, x, y, attack, seeds=None):
+    """What a method finds, before it is rounded, in pixels of 255."""
+    pixels = torch.from_numpy(x).float() / 255
+    found = METHODS[attack.method](
+        net, Batch(pixels, torch.from_numpy(y), seeds or [0] * len(x), dict), attack
+    )
+    return found.detach().numpy() * 255
+
+
+@pytest.mark.parametrize(("eps", "moved"), [(10, 6), (5, 5)])
+def test_pgd_in_l2_goes_along_the_gradient_of_a_linear_model(eps, moved):
+    x = np.full((2, 3, SIDE, SIDE), 100, np.uint8)
+    direction = (WEIGHT[1] - WEIGHT[0]).reshape(3, SIDE, SIDE)
+    found = floats(linear(), x, np.ones(2, int), entry("pgd", eps, norm="l2", steps=3, step=2))
+    np.testing.assert_allclose(found - x, [moved * direction / np.linalg.norm(direction)] * 2, atol=1e-4)
+
+
+def test_pgd_in_l2_goes_on_where_the_gradient_is_small():
+    """CleverHans takes a gradient below 1e-6 for none, and the loss is a mean over the batch."""
+    net, x, y = linear(WEIGHT * 100), np.full((50, 3, SIDE, SIDE), 100, np.uint8), np.zeros(50, int)
+    x += (40 * np.sign(WEIGHT[0] - WEIGHT[1]).reshape(3, SIDE, SIDE)).astype(np.int8).view(np.uint8)
+    plain = projected_gradient_descent(
+        net, torch.from_numpy(x).float() / 255, 20 / 255, 5 / 255, 10, 2, 0, 1,
+        y=torch.from_numpy(y), rand_init=False, sanity_checks=False,
+    )  # fmt: skip
+    found = floats(net, x, y, entry("pgd", 20, "none", norm="l2", steps=10, step=5))
+    np.testing.assert_allclose(length(found, x), 20, rtol=1e-4)
+    assert length(plain.detach().numpy() * 255, x).max() < 1
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_without_a_random_start_pgd_is_cleverhans_own(norm):
+    net, x, _, target = of_network()
+    plain = projected_gradient_descent(
+        net, torch.from_numpy(x).float() / 255, 20 / 255, 4 / 255, 8, attacks.NORMS[norm], 0, 1,
+        y=torch.from_numpy(target), targeted=True, rand_init=False, sanity_checks=False,
+    )  # fmt: skip
+    found = floats(net, x, target, entry("pgd", 20, norm=norm, steps=8, step=4))
+    np.testing.assert_allclose(found, plain.detach().numpy() * 255, atol=1e-3)
+
+
+@pytest.mark.parametrize("aim", ["dataset", "none"])
+def test_momentum_is_that_of_torchattacks(aim):
+    mifgsm = pytest.importorskip("torchattacks").MIFGSM
+    net, x, y, target = of_network(40)
+    reference = mifgsm(net, eps=12 / 255, alpha=2 / 255, steps=8, decay=0.7)
+    if aim == "dataset":
+        reference.set_mode_targeted_by_label(quiet=True)
+        y = target
+    expected = reference(torch.from_numpy(x).float() / 255, torch.from_numpy(y)).numpy()
+    found = adversarial(net, x, y, entry("mifgsm", 12, aim, steps=8, step=2, decay=0.7), [0] * len(x))
+    np.testing.assert_array_equal(found, np.rint(expected * 255))
+    without = adversarial(net, x, y, entry("mifgsm", 12, aim, steps=8, step=2), [0] * len(x))
+    assert (without != found).any()
+
+
+def test_pgd_in_l2_is_that_of_foolbox():
+    foolbox = pytest.importorskip("foolbox")
+    net, x, _, _ = of_network()
+    # Far from black and white, where foolbox cuts off after the step and not before.
+    x = x // 2 + 64
+    y = seen(net, x)
+    reference = foolbox.attacks.L2ProjectedGradientDescentAttack(
+        abs_stepsize=4 / 255, steps=8, random_start=False
+    )
+    pixels = torch.from_numpy(x).float() / 255
+    model = foolbox.PyTorchModel(net.eval(), bounds=(0, 1), device="cpu")
+    expected = reference.run(
+        model, pixels, foolbox.criteria.Misclassification(torch.from_numpy(y)), epsilon=20 / 255
+    )
+    found = floats(net, x, y, entry("pgd", 20, "none", norm="l2", steps=8, step=4))
+    np.testing.assert_allclose(found, expected.numpy() * 255, atol=1e-2)
+
+
+def test_a_step_that_is_not_given_comes_from_eps():
+    x, y = np.full((1, 3, SIDE, SIDE), 100, np.uint8), np.ones(1, int)
+    for method, steps, moved in (("pgd", 20, 1), ("pgd", 1, 8), ("mifgsm", 16, 0.5)):
+        attack = entry(method, 8, steps=steps)
+        once = entry(method, 8, steps=1, step=attack.stride({"pgd": 2.5, "mifgsm": 1}[method]) * 255)
+        np.testing.assert_allclose(np.abs(floats(linear(), x, y, once) - x), moved, atol=1e-3)
+
+
+@settings(max_examples=30, deadline=None)
+@given(x=batch, eps=st.integers(1, 255), seed=st.integers(0, 99), aim=st.sampled_from(["dataset", "none"]))
+def test_stored_bytes_are_within_the_budget(x, eps, seed, aim):
+    """In L2 and L1 the size is the whole image's, and rounding alone would put it over."""
     seeds = list(range(seed, seed + len(x)))
-    for method, options in (("fgsm", {}), ("noise", {}), ("iterative", {"steps": 5, "step": min(step, eps)})):
-        found = adversarial(linear(), x, np.zeros(len(x), int), entry(method, eps, **options), seeds)
+    for method in BUDGETED:
+        attack = every(method, eps, aim)
+        found = adversarial(linear(), x, np.zeros(len(x), int), attack, seeds)
         assert found.dtype == np.uint8
-        assert np.abs(found.astype(int) - x).max() <= eps
+        moved = np.abs(found.astype(int) - x).reshape(len(x), -1)
+        match attack.norm:
+            case "linf":
+                assert moved.max() <= eps
+            case "l2":
+                assert ((moved**2).sum(1) <= eps**2).all()
+            case "l1":
+                assert (moved.sum(1) <= eps).all()
 
 
-def test_an_attack_that_leaves_its_budget_is_refused(monkeypatch):
-    monkeypatch.setitem(attacks.METHODS, "far", lambda classifier, x, *_: x + 3 / 255)
+def test_rounding_leaves_nearly_all_of_a_budget_in_l2():
+    x = np.full((20, 3, 32, 32), 128, np.uint8)
+    net = linear(np.random.default_rng(0).normal(size=(2, x[0].size)).astype(np.float32))
+    attack = entry("pgd", 60, norm="l2", steps=3, random_start=True)
+    found = adversarial(net, x, np.ones(20, int), attack, list(range(20)))
+    # Rounded plainly it would be over, and truncated it would keep about half.
+    assert length(np.rint(floats(net, x, np.ones(20, int), attack, list(range(20)))), x).min() > 60
+    assert length(found, x).max() <= 60
+    assert length(found, x).min() > 58
+
+
+@pytest.mark.parametrize(("norm", "spent"), [("linf", "3"), ("l2", "20.7846"), ("l1", "144")])
+def test_an_attack_that_leaves_its_budget_is_refused(monkeypatch, norm, spent):
+    monkeypatch.setitem(METHODS, "far", lambda classifier, batch, attack: batch.x + 3 / 255)
     x = np.zeros((1, 3, SIDE, SIDE), np.uint8)
-    with pytest.raises(RuntimeError, match=r"attack 'a': moved a pixel by 3, its eps is 2"):
-        adversarial(linear(), x, np.zeros(1, int), entry("far", 2), [0])
+    with pytest.raises(
+        RuntimeError, match=rf"attack 'a': changed an image by {spent} in {norm}, its eps is 2"
+    ):
+        adversarial(linear(), x, np.zeros(1, int), entry("far", 2, norm=norm), [0])
 
 
 def test_pixels_are_rounded_and_not_truncated(monkeypatch):
-    monkeypatch.setitem(attacks.METHODS, "near", lambda classifier, x, *_: x + 0.6 / 255)
+    monkeypatch.setitem(METHODS, "near", lambda classifier, batch, attack: batch.x + 0.6 / 255)
     x = np.full((1, 3, SIDE, SIDE), 7, np.uint8)
     assert (adversarial(linear(), x, np.zeros(1, int), entry("near", 1), [0]) == 8).all()
 
 
-@pytest.mark.parametrize("method", ["fgsm", "iterative", "noise"])
-def test_eps_0_gives_back_the_bytes(method):
+@pytest.mark.parametrize("method", BUDGETED)
+def test_eps_0_gives_back_the_bytes_and_not_the_input(method):
     x = np.random.default_rng(0).integers(0, 256, (2, 3, SIDE, SIDE), dtype=np.uint8)
-    attack = entry(method, 0, steps=2, step=1)
-    np.testing.assert_array_equal(adversarial(linear(), x, np.zeros(2, int), attack, [0, 1]), x)
+    found = adversarial(linear(), x, np.zeros(2, int), every(method, 0), [0, 1])
+    np.testing.assert_array_equal(found, x)
+    assert not np.shares_memory(found, x)
 
 
-def test_noise_is_uniform_and_leaves_the_global_generator_alone():
+def test_noise_is_uniform():
     x = np.full((200, 3, SIDE, SIDE), 128, np.uint8)
-    classifier = linear()
-    before = torch.get_rng_state()
-    found = adversarial(classifier, x, np.zeros(200, int), entry("noise", 16), list(range(200)))
-    assert torch.equal(torch.get_rng_state(), before)
+    found = adversarial(linear(), x, np.zeros(200, int), entry("noise", 16), list(range(200)))
     moved = found.astype(int) - x
     # The two outermost values are rounded from half as wide an interval.
     counts = np.bincount(moved.ravel() + 16, minlength=33) / moved.size
     np.testing.assert_allclose(counts[1:-1], 1 / 32, atol=0.01)
     np.testing.assert_allclose(counts[[0, -1]], 1 / 64, atol=0.01)
+
+
+def test_the_random_start_is_uniform_in_the_ball():
+    x = torch.zeros(2000, 1, 1, 2)
+    start = Batch(x, torch.zeros(2000), list(range(2000)), dict)
+    points = attacks._in_ball(start, entry("pgd", 255)).flatten(1).numpy()
+    np.testing.assert_allclose(np.histogram(points, 4, (-1, 1))[0] / points.size, 1 / 4, atol=0.03)
+    points = attacks._in_ball(start, entry("pgd", 255, norm="l2")).flatten(1).numpy()
+    # Areas of discs go with the square of the radius; angles with nothing.
+    np.testing.assert_allclose((np.linalg.norm(points, axis=1) < 0.5).mean(), 1 / 4, atol=0.03)
+    np.testing.assert_allclose((points > 0).mean(0), 1 / 2, atol=0.03)
+
+
+@pytest.mark.parametrize("method", EVERY)
+def test_global_generators_and_the_images_are_left_as_they_were(method):
+    net, x, _, target = of_network(3)
+    known = exemplars(net, x, 3)
+    of_torch, of_numpy, kept = torch.get_rng_state(), np.random.get_state()[1].copy(), x.copy()  # noqa: NPY002
+    adversarial(net, x, target, every(method), [7] * 3, lambda: known)
+    assert torch.equal(torch.get_rng_state(), of_torch)
+    np.testing.assert_array_equal(np.random.get_state()[1], of_numpy)  # noqa: NPY002
+    np.testing.assert_array_equal(x, kept)
+
+
+@pytest.mark.parametrize("method", ["fgsm", "pgd", "mifgsm", "carlini_wagner"])
+def test_a_stored_classifier_collects_no_gradients(resnet, method):
+    net = attacks.classifiers.load(resnet, torch.device("cpu"))
+    x = np.random.default_rng(0).integers(0, 256, (2, 3, 32, 32), dtype=np.uint8)
+    adversarial(net, x, np.zeros(2, int), every(method), [0, 1])
+    assert all(weight.grad is None for weight in net.parameters())
+
+
+@pytest.mark.parametrize("method", DRAWING)
+def test_draws_are_the_image_s_own_whatever_the_batch(method):
+    net, x, _, target = of_network(6)
+    known = exemplars(net, x, 6)
+    attack, seeds = every(method), list(range(6))
+    together = adversarial(net, x, target, attack, seeds, lambda: known)
+    apart = [
+        adversarial(net, x[i : i + 1], target[i : i + 1], attack, seeds[i : i + 1], lambda: known)[0]
+        for i in range(6)
+    ]
+    np.testing.assert_array_equal(together, apart)
+    others = adversarial(net, x, target, attack, [seed + 100 for seed in seeds], lambda: known)
+    assert (others != together).any((1, 2, 3)).all()
+
+
+@pytest.mark.parametrize(
+    ("method", "eps", "options"),
+    [
+        ("fgsm", 32, {}),
+        ("iterative", 32, {"steps": 10, "step": 4}),
+        ("pgd", 32, {"steps": 10, "random_start": True}),
+        ("pgd", 300, {"norm": "l2", "steps": 10, "random_start": True}),
+        ("mifgsm", 32, {"steps": 10, "decay": 1}),
+        ("sparse_l1", 4000, {"norm": "l1", "steps": 10, "sparsity": 80}),
+        ("spsa", 64, {"steps": 20, "samples": 64, "delta": 2.55, "lr": 8}),
+        ("carlini_wagner", None, {"steps": 40, "searches": 5, "lr": 0.1}),
+        ("hop_skip_jump", None, {"steps": 3, "samples": 30}),
+    ],
+)
+def test_every_attack_fools_a_random_network_with_and_without_a_target(method, eps, options):
+    net, x, y, target = of_network()
+    known = exemplars(net, x, len(x))
+    assert set(known) == set(range(4))
+    away = adversarial(net, x, y, entry(method, eps, "none", **options), list(range(12)), lambda: known)
+    assert (seen(net, away) != y).mean() > 0.8
+    towards = adversarial(net, x, target, entry(method, eps, **options), list(range(12)), lambda: known)
+    assert (seen(net, towards) == target).mean() > 0.7
+
+
+@pytest.mark.parametrize("method", BUDGETED)
+def test_images_lie_in_memory_as_they_like(method):
+    net, x, _, target = of_network(3)
+    other = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    expected, found = (adversarial(net, images, target, every(method), [0, 1, 2]) for images in (x, other))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_an_image_without_a_gradient_stays_as_it_is():
+    x = np.random.default_rng(0).integers(0, 256, (2, 3, SIDE, SIDE), dtype=np.uint8)
+    for method in ("fgsm", "iterative", "mifgsm", "sparse_l1", "carlini_wagner"):
+        found = adversarial(linear(WEIGHT * 0), x, np.ones(2, int), every(method), [0, 0])
+        np.testing.assert_array_equal(found, x, err_msg=method)
+
+
+class Watched(Classifier):
+    """Keeps what it is asked."""
+
+    def __init__(self, weight, most):
+        plain = linear(weight)
+        super().__init__(plain.network, [0.0] * 3, [1.0] * 3)
+        self.requires_grad_(False)
+        self.asked, self.most = [], most
+
+    def forward(self, x):
+        self.asked.append(x.detach())
+        assert len(self.asked) < self.most, "too many queries"
+        return super().forward(x)
+
+
+def test_spsa_looks_around_the_image_that_it_has():
+    """CleverHans' own looks at twice the image."""
+    net, x = Watched(WEIGHT, 1000), np.full((2, 3, SIDE, SIDE), 200, np.uint8)
+    adversarial(net, x, np.ones(2, int), entry("spsa", 8, steps=5, samples=16, delta=2, lr=4), [0, 1])
+    assert len(net.asked) == 10
+    apart = (torch.cat(net.asked) * 255 - 200).abs().amax((1, 2, 3))
+    assert apart.max() <= 8 + 2 + 1e-3
+    # The points go with the perturbation: from its edge, they are beyond it.
+    assert apart.max() > 8 + 1
+
+
+def of_linear(margins):
+    """Images at these distances in L2 from the boundary of the linear model, in pixels, seen as class 0."""
+    w = (WEIGHT[0] - WEIGHT[1]).reshape(1, 3, SIDE, SIDE).astype(float)
+    w /= np.linalg.norm(w)
+    # In the middle of the range, where tanh is steep; the boundary goes through grey once this is taken off.
+    grey = 128 - 128 * w.sum() * w
+    x = np.rint(grey + np.array(margins, float).reshape(-1, 1, 1, 1) * w)
+    assert ((x >= 0) & (x <= 255)).all()
+    return x.astype(np.uint8), (x * w).sum((1, 2, 3))
+
+
+CW = {"steps": 80, "searches": 5, "lr": 0.02}
+
+
+def test_carlini_wagner_finds_the_nearest_bytes_across_a_plane():
+    x, distances = of_linear([20, 40, 60])
+    attack = entry("carlini_wagner", target="none", confidence=0, **CW)
+    found = adversarial(linear(), x, np.zeros(3, int), attack, [0] * 3)
+    assert (seen(linear(), found) == 1).all()
+    spent = length(found, x)
+    assert (spent >= distances).all()
+    # Rounding 48 values costs some pixels.
+    assert (spent < distances * 1.15 + 4).all()
+    pgd = adversarial(linear(), x, np.zeros(3, int), entry("pgd", 90, "none", norm="l2", steps=20), [0] * 3)
+    assert (seen(linear(), pgd) == 1).all()
+    assert (spent < length(pgd, x)).all()
+
+
+@pytest.mark.parametrize("aim", ["none", "dataset"])
+def test_carlini_wagner_weighs_every_image_by_itself(aim):
+    """CleverHans weighs all by the mean of the batch's constants: 24 pixels together, 41 apart."""
+    net, x, y, target = of_network(6)
+    y = target if aim == "dataset" else y
+    attack = entry("carlini_wagner", target=aim, steps=30, searches=4, lr=0.03)
+    together = adversarial(net, x, y, attack, [0] * 6)
+    apart = [adversarial(net, x[i : i + 1], y[i : i + 1], attack, [0])[0] for i in range(6)]
+    np.testing.assert_allclose(length(together, x), length(np.stack(apart), x), rtol=0.02)
+
+
+def test_carlini_wagner_keeps_the_margin_and_what_fools_already():
+    x, _ = of_linear([20, -20, -2])
+    y = np.zeros(3, int)
+    sure = adversarial(linear(), x, y, entry("carlini_wagner", target="none", confidence=0.2, **CW), [0] * 3)
+    logits = linear()(torch.from_numpy(sure).float() / 255).numpy()
+    assert (logits[:, 1] - logits[:, 0]).min() >= 0.2 - 1e-5
+    plain = adversarial(linear(), x, y, entry("carlini_wagner", target="none", **CW), [0] * 3)
+    assert length(sure, x)[0] > length(plain, x)[0]
+    np.testing.assert_array_equal(plain[1:], x[1:])
+
+
+def test_carlini_wagner_in_float16_is_not_weighed_by_the_scale_of_its_gradients():
+    x, _ = of_linear([20, 60])
+    half = linear()
+    half.network.half()
+    half.dtype = torch.float16
+    attack, y = entry("carlini_wagner", target="none", steps=60, searches=2, lr=0.02), np.zeros(2, int)
+    full, found = (adversarial(net, x, y, attack, [0] * 2) for net in (linear(), half))
+    np.testing.assert_allclose(length(found, x), length(full, x), rtol=0.1, atol=2)
+
+
+def start_from(image):
+    return lambda: {1: image}
+
+
+@pytest.mark.parametrize("aim", ["none", "dataset"])
+def test_hop_skip_jump_comes_near_the_boundary_on_bytes_that_are_across(aim):
+    x, distances = of_linear([10, 30, 60])
+    other, _ = of_linear([-40])
+    y = np.full(3, int(aim == "dataset"))
+    attack = entry("hop_skip_jump", target=aim, steps=6, samples=60)
+    found = adversarial(linear(), x, y, attack, [0, 1, 2], start_from(other[0]))
+    assert (seen(linear(), found) == 1).all()
+    assert (length(found, x) < distances * 1.3 + 6).all()
+
+
+def test_hop_skip_jump_leaves_what_fools_already_or_has_no_start(caplog):
+    x, _ = of_linear([-10, 10])
+    attack = entry("hop_skip_jump", target="none", steps=2, samples=10)
+    caplog.set_level(logging.WARNING)
+    for starts in (dict, start_from(x[1])):
+        found = adversarial(Watched(WEIGHT, 100), x, np.zeros(2, int), attack, [0, 1], starts)
+        np.testing.assert_array_equal(found, x)
+        assert "a: 1 images have no image to start from" in caplog.text
+        caplog.clear()
+
+
+def test_hop_skip_jump_asks_about_one_start():
+    x, _ = of_linear([10])
+    other, _ = of_linear([-40])
+    net = Watched(WEIGHT, 1000)
+    attack = entry("hop_skip_jump", target="none", steps=1, samples=10)
+    adversarial(net, x, np.zeros(1, int), attack, [0], start_from(other[0]))
+    assert {len(asked) for asked in net.asked} == {1, 10}
+
+
+def test_hop_skip_jump_ends_on_large_images():
+    """The paper's threshold is below what float32 can tell: CleverHans bisects for ever."""
+    weight = np.random.default_rng(0).normal(size=(2, 3 * 224 * 224)).astype(np.float32)
+    x = np.random.default_rng(1).integers(0, 256, (2, 3, 224, 224), dtype=np.uint8)
+    net = Watched(weight, 1000)
+    label = seen(net, x)
+    other = np.clip(
+        x[0] + 60.0 * np.sign(weight[1 - label[0]] - weight[label[0]]).reshape(x[0].shape), 0, 255
+    )
+    attack = entry("hop_skip_jump", target="none", steps=2, samples=5)
+    start = {1 - label[0]: other.astype(np.uint8)}
+    found = adversarial(net, x[:1], label[:1], attack, [0], lambda: start)
+    assert seen(net, found) != label[:1]
+
+
+def test_exemplars_are_the_first_of_each_class_that_is_seen():
+    net, x, y, _ = of_network(20)
+    known = exemplars(net, x, 7)
+    assert set(known) == set(y.tolist())
+    for c, image in known.items():
+        np.testing.assert_array_equal(image, x[np.flatnonzero(y == c)[0]])
 
 
 @pytest.fixture
@@ -118,6 +502,7 @@ def perturb(resnet, original, made, **options):
         entry("noise", 8),
         entry("fgsm", 16),
         Attack(name="b", method="iterative", eps=8, steps=3, step=2, target="random"),
+        entry("pgd", 8, "none", steps=2, random_start=True),
     ],
 )
 def test_store_has_the_originals_rows_within_budget(resnet, originals, made, attack):
@@ -130,7 +515,7 @@ def test_store_has_the_originals_rows_within_budget(resnet, originals, made, att
     assert (moved.max((1, 2, 3)) > 0).all()
     target = found["target"][:]
     match attack.target:
-        case None:
+        case None | "none":
             assert (target == store.NO_TARGET).all()
         case "dataset":
             np.testing.assert_array_equal(target, original["target"][:])
@@ -154,3 +539,17 @@ def test_the_attack_fools_a_classifier_on_the_stored_bytes(resnet, originals, ma
     net = attacks.classifiers.load(resnet, torch.device("cpu"))
     predicted = net(torch.from_numpy(found["images"][:]).float() / 255).argmax(1).numpy()
     assert (predicted == found["target"][:]).mean() > 0.8
+
+
+@pytest.mark.parametrize("method", ["sparse_l1", "carlini_wagner", "spsa", "hop_skip_jump"])
+def test_slower_attacks_run_on_a_stored_classifier(resnet, originals, made, method):
+    """Its memory has channels last, and its images are where hop-skip-jump starts from."""
+    original = store.read(path := originals(10))
+    options = {"carlini_wagner": {"steps": 3}, "spsa": {"steps": 1}, "hop_skip_jump": {"steps": 1}}
+    attack = every(method, 4000 if method == "sparse_l1" else 8, "random")
+    attack = dataclasses.replace(attack, **options.get(method, {}))
+    found = perturb(resnet, path, made, attack=attack)
+    np.testing.assert_array_equal(found["label"][:], original["label"][:])
+    assert (found["target"][:] != original["label"][:]).all()
+    moved = (found["images"][:] != original["images"][:]).any((1, 2, 3))
+    assert moved.any()

@@ -1,4 +1,5 @@
 import copy
+import itertools
 import json
 import re
 import subprocess
@@ -12,6 +13,7 @@ from sklearn.datasets import load_digits
 from torchvision.models import Inception_V3_Weights
 
 from detour import config
+from detour.attacks import METHODS, Attack
 from detour.config import ConfigError
 from detour.images import Digits
 
@@ -25,6 +27,9 @@ LEAST = {
     "attacks": [{"name": "step", "method": "fgsm", "eps": 8}],
     "detectors": [{"name": "lstm", "method": "lstm"}],
 }
+
+UNBOUNDED = ("carlini_wagner", "hop_skip_jump")
+PGD = {"name": "x", "method": "pgd", "eps": 32}
 
 
 def load(settings):
@@ -105,9 +110,15 @@ def test_every_scheduler_of_dask_can_be_named(scheduler):
     [
         (changedXX.*did you mean `seed`"),
         (changed("attacks", 0, "epss", 8), r"attacks\[0\].epss: found 'epss'.*did you mean `eps`"),
-        (changed("attacks", 0, "method", "fgms"), r"attacks\[0\].method: found 'fgms', allowed: fgsm, iterative, noise; did you mean `fgsm`"),
+        (changed("attacks", 0, "method", "fgms"), r"attacks\[0\].method: found 'fgms', allowed: fgsm, iterative, noise, pgd.*; did you mean `fgsm`"),
         (changed("attacks", 1, "steps", 3), r"attacks\[1\].steps: found 'steps', allowed: name, method, eps"),
         (changed("attacks", 3, "step", 33), r"attacks\[3\].step: found 33 in 'iterative_target', allowed: at most its eps, 32"),
+        (changed("attacks", 3, "target", "non"), r"attacks\[3\].target: found 'non', allowed: dataset, random, none; did you mean `none`"),
+        (changed("attacks", 3, PGD | {"step": 33}), r"attacks\[3\].step: found 33 in 'x', allowed: at most its eps, 32"),
+        (changed("attacks", 3, PGD | {"eps": 2.5}), r"attacks\[3\].eps: found 2.5 in 'x', allowed: with `norm: linf` a whole number of pixels up to 255"),
+        (changed("attacks", 3, PGD | {"eps": 256}), r"attacks\[3\].eps: found 256 in 'x', allowed: with `norm: linf`"),
+        (changed("attacks", 3, PGD | {"norm": "l1"}), r"attacks\[3\].norm: found 'l1', allowed: linf, l2"),
+        (changed("attacks", 3, {"name": "x", "method": "carlini_wagner", "eps": 8}), r"attacks\[3\].eps: found 'eps', allowed: name, method, steps, searches"),
         (changed("attacks", 2, "name", "noise"), "attacks: the name 'noise' stands 2 times"),
         (changed("attacks", 2, "name", "original"), "attacks: the name 'original' is taken"),
         (changed("attacks", 2, "name", "all"), "attacks: the name 'all' is taken"),
@@ -254,6 +265,36 @@ def test_the_preset_of_the_paper_is_the_paper_s_setting():
         weights.transforms().mean,
         weights.transforms().std,
     )
+
+
+def test_every_method_has_defaults_that_an_attack_can_be_made_of():
+    least = {
+        method: {"name": method, "method": method, **({} if method in UNBOUNDED else {"eps": 8})}
+        for method in METHODS
+    }
+    found = load({**LEAST, "attacks": list(least.values())})["attacks"]
+    for attack in found:
+        made = Attack(**attack)
+        assert made.targeted == ("target" in attack)
+        assert (made.eps is None) == (made.method in UNBOUNDED)
+
+
+def test_in_l2_a_budget_is_the_whole_image_s():
+    found = load(LEAST | {"attacks": [PGD | {"norm": "l2", "eps": 612.5}]})["attacks"][0]
+    assert (found["eps"], found["step"], found["random_start"]) == (612.5, None, True)
+
+
+@pytest.mark.parametrize("eps", [2, 4, 8, 16])
+def test_presets_of_strength_put_their_attacks_into_any_run(eps):
+    preset = yaml.safe_load((ROOT / "presets" / f"eps-{eps}.yaml").read_text())
+    assert list(preset) == ["attacks"]
+    found = load(DEFAULT | preset)["attacks"]
+    assert {attack["eps"] for attack in found} == {eps}
+    assert all(attack["name"].endswith(f"_{eps}") for attack in found)
+    assert {(attack["method"], attack.get("target")) for attack in found} == {
+        ("noise", None),
+        *itertools.product(("fgsm", "iterative", "mifgsm", "pgd"), ("none", "dataset")),
+    }
 
 
 def test_untrained_weights_are_told_of():

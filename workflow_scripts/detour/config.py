@@ -272,10 +272,13 @@ def _repeated(config: Config) -> Iterator[str]:
 
 def _attacks(attacks: list[Config]) -> Iterator[str]:
     for i, attack in enumerate(attacks):
-        if 0 < attack["eps"] < attack.get("step", 0):
+        eps, step = attack.get("eps", 0), attack.get("step") or 0
+        if 0 < eps < step:
+            yield (f"attacks[{i}].step: found {step} in {attack['name']!r}, allowed: at most its eps, {eps}")
+        if attack.get("norm") == "linf" and not (eps <= 255 and float(eps).is_integer()):
             yield (
-                f"attacks[{i}].step: found {attack['step']} in {attack['name']!r}, allowed: at most its"
-                f" eps, {attack['eps']}"
+                f"attacks[{i}].eps: found {eps} in {attack['name']!r}, allowed: with `norm: linf` a whole"
+                " number of pixels up to 255"
             )
 
 

@@ -13,7 +13,7 @@ rule attack:
     resources:
         gpu=GPU,
         mem_mb=growing(3000),
-        runtime=growing(60),
+        runtime=growing(120),
     params:
         settings=lambda wildcards: settings(
             attack=ATTACKS[wildcards.attack],

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import zarr
+from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from detour import store
@@ -63,6 +64,12 @@ def mean_roc(scores: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         curve[0] = 0
         curves.append(curve)
     return np.mean(curves, axis=0), np.std(curves, axis=0, ddof=1)
+
+
+def wilson(count: int, of: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share."""
+    low, high = binomtest(int(count), of).proportion_ci(method="wilson")
+    return low, high
 
 
 def outcome(predicted: np.ndarray, label: np.ndarray, target: np.ndarray) -> dict[str, float]:

@@ -19,6 +19,7 @@ include: "rules/distances.smk"
 include: "rules/folds.smk"
 include: "rules/detectors.smk"
 include: "rules/metrics.smk"
+include: "rules/adaptive.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
 

@@ -23,6 +23,8 @@ FIGURES = {
         SHOWN | {"count": config["figures"]["samples"]},
     ),
 }
+if ADAPTIVE["methods"]:
+    FIGURES["adaptive"] = ({"table": "<run>/adaptive.csv", "adapted": ADAPTED}, {})
 
 for figure, (read, told) in FIGURES.items():
 

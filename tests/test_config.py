@@ -70,6 +70,7 @@ def test_config_yaml_has_the_defaults_where_it_says_nothing_else():
         "classifier",
         "folds",
         "protocols",
+        "adaptive",
         "figures",
         "dask",
         "seed",

@@ -20,7 +20,7 @@ rule adapt:
             detector=ATTACKED,
             protocol=config["protocols"][0],
             allow_missing=True,
-        ),
+        )[0],
     output:
         "<run>/adaptive/{method}/fold-{fold}.zarr.zip",
     log:

@@ -288,14 +288,16 @@ def adaptive(table: str | Path, adapted: Paths) -> Figure:
     )
     budgets = sorted(counts.index.unique("eps"))
     # One beside the other: they double, and may begin with 0.
-    where = range(len(budgets))
-    for method, marker in zip(methods, "osD^", strict=False):
+    where = np.arange(len(budgets))
+    for i, (method, marker) in enumerate(zip(methods, "osD^", strict=False)):
         rows = counts.loc[method].loc[budgets]
         low, high = np.array([wilson(r.evaded, r.images) for r in rows.itertuples()]).T
         share = rows["evaded"] / rows["images"]
-        axes["share"].plot(where, share, color=colours[method], marker=marker, ms=4, label=method)
-        axes["share"].fill_between(where, low, high, color=colours[method], alpha=0.12, lw=0)
-        axes["share"].plot(where, rows["succeeded"] / rows["images"], color=colours[method], lw=0.8, ls="--")
+        # Apart, so that no interval hides another.
+        x = where + 0.09 * (i - (len(methods) - 1) / 2)
+        axes["share"].plot(x, share, color=colours[method], marker=marker, ms=4, label=method)
+        axes["share"].vlines(x, low, high, color=colours[method], lw=1, alpha=0.6)
+        axes["share"].plot(x, rows["succeeded"] / rows["images"], color=colours[method], lw=0.8, ls="--")
     axes["share"].set(
         title="taken for what was wanted and not flagged", xlabel="eps, pixels of 255",
         ylabel="share of images", xticks=where, xticklabels=budgets, ylim=(-0.02, 1.02),
@@ -310,6 +312,7 @@ def adaptive(table: str | Path, adapted: Paths) -> Figure:
     axes["detection"].axhline(0, color="0.7", lw=0.8, ls=":")
     axes["classification"].set(title=f"losses at eps {middle}", ylabel="classification")
     axes["classification"].tick_params(labelbottom=False)
+    axes["detection"].xaxis.get_major_locator().set_params(integer=True)
     axes["detection"].set(xlabel="step", ylabel="detection score\nabove the threshold")
     figure.align_ylabels([axes["classification"], axes["detection"]])
     return figure

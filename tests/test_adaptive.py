@@ -39,7 +39,7 @@ from detour.store import NO_TARGET, Made
 
 SIDE, C, LAYERS = 6, 4, ["0", "2"]
 ENTRY = Adaptive(
-    method="pgd", eps=[0, 255], steps=25, step=2.5, weight=1, target="dataset", images=10, fpr=0.05
+    method="pgd", eps=[0, 255], steps=40, step=2.5, weight=1, target="dataset", images=10, fpr=0.05
 )
 
 

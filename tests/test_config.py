@@ -70,7 +70,6 @@ def test_config_yaml_has_the_defaults_where_it_says_nothing_else():
         "classifier",
         "folds",
         "protocols",
-        "adaptive",
         "figures",
         "dask",
         "seed",

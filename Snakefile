@@ -20,6 +20,7 @@ include: "rules/verdicts.smk"
 include: "rules/folds.smk"
 include: "rules/detectors.smk"
 include: "rules/metrics.smk"
+include: "rules/adaptive.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
 

@@ -25,6 +25,7 @@ from detour import code, folders
 from detour.config import (
     ConfigError,
     class_count,
+    differentiable,
     is_file,
     layer,
     layers,

@@ -31,6 +31,8 @@ for protocol, drawn in (("known", ("roc", "roc-attacks")), ("transfer", ("transf
     if protocol not in config["protocols"]:
         for figure in drawn:
             del FIGURES[figure]
+if ADAPTIVE["methods"]:
+    FIGURES["adaptive"] = ({"table": "<run>/adaptive.csv", "adapted": ADAPTED}, {})
 
 for figure, (read, told) in FIGURES.items():
 

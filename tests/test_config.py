@@ -108,7 +108,7 @@ def test_every_scheduler_of_dask_can_be_named(scheduler):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (changedXX.*did you mean `seed`"),
+        (changed("sed", 1), "sed: found 'sed', allowed: run, seed,.*did you mean `seed`"),
         (changed("attacks", 0, "epss", 8), r"attacks\[0\].epss: found 'epss'.*did you mean `eps`"),
         (changed("attacks", 0, "method", "fgms"), r"attacks\[0\].method: found 'fgms', allowed: fgsm, iterative, noise, pgd.*; did you mean `fgsm`"),
         (changed("attacks", 1, "steps", 3), r"attacks\[1\].steps: found 'steps', allowed: name, method, eps"),
@@ -356,7 +356,9 @@ def test_the_table_of_the_readme_is_the_schema_s():
 
 @pytest.mark.parametrize("protocol", ["unknown", "transfer"])
 def test_a_protocol_of_several_attacks_needs_them(protocol):
-    with pytest.raises(ConfigError, match=rf"protocols\[1\]: found '{protocol}', which needs at least two attacks"):
+    with pytest.raises(
+        ConfigError, match=rf"protocols\[1\]: found '{protocol}', which needs at least two attacks"
+    ):
         load(LEAST | {"protocols": ["known", protocol]})
 
 

@@ -85,6 +85,16 @@ def test_the_threshold_is_the_conformal_rank(rng, n, fpr, rank):
     assert metrics.threshold(scores, fpr) == (np.inf if rank is None else rank - 1)
 
 
+@settings(max_examples=100, deadline=None)
+@given(n=st.integers(1, 300), fpr=st.sampled_from([0.01, 0.05, 0.1, 0.3, 0.5]), seed=st.integers(0, 99))
+def test_the_threshold_is_the_conformal_one_by_a_plain_count(n, fpr, seed):
+    scores = np.random.default_rng(seed).permutation(np.arange(n)).astype(float)
+    # The least score with which a further image, equally likely in every place, is above at most at this rate.
+    hundred = round(100 * fpr)
+    allowed = [s for s in scores if 100 * ((scores > s).sum() + 1) <= hundred * (n + 1)]
+    assert metrics.threshold(scores, fpr) == min(allowed, default=np.inf)
+
+
 def test_genuine_images_are_flagged_at_most_at_the_wanted_rate(rng):
     """On average over validation and test, as is the promise of the conformal threshold."""
     rates = [(rng.normal(size=50) > metrics.threshold(rng.normal(size=59), 0.05)).mean() for _ in range(4000)]

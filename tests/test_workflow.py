@@ -378,3 +378,8 @@ def test_one_s_own_images_through_inception(photographs, tmp_path):
     ]
     np.testing.assert_array_equal(np.concatenate(label), np.repeat(range(20), 5))
     assert_twelve_layers(workflow, 20)
+
+
+def test_a_run_without_adaptive_attacks_makes_none(finished):
+    assert "adaptive" not in finished.printed.read_text()
+    assert not [*finished.results.rglob("*adaptive*")]

@@ -5,6 +5,7 @@ a model) is asked in a process of its own and remembered.
 """
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -26,6 +27,9 @@ Config = dict[str, Any]
 
 # Class sizes of scikit-learn's load_digits, which never change: 1,797 images, the rarest class has 174.
 DIGITS, DIGITS_RAREST = 1797, 174
+
+# Methods of detectors that can be descended, which their `logits` is for.
+DIFFERENTIABLE = ("lstm",)
 
 
 class ConfigError(ValueError):
@@ -257,6 +261,7 @@ def _contradictions(config: Config) -> list[str]:
         *_images(config),
         *_protocols(config),
         *_figures(config),
+        *_adaptive(config),
     ]
 
 
@@ -319,6 +324,13 @@ def _images(config: Config) -> Iterator[str]:
         yield f"dataset.shards: found {dataset['shards']}, allowed: at most one per class, {classes}"
     total, where = sum(counts.values()), min(counts, key=lambda name: counts[name])
     groups = 2 * config["folds"]["count"]
+    fpr = config["adaptive"]["fpr"]
+    if config["adaptive"]["methods"] and total // groups < (needed := math.ceil(1 / fpr) - 1):
+        yield (
+            f"adaptive.fpr: found {fpr}, which needs {needed} validation images in a fold, and"
+            f" {total} test images in {groups} groups are {total // groups}; use a higher rate, fewer folds"
+            " or more test images"
+        )
     if config["folds"]["stratify"] == "class" and counts[where] < groups:
         yield (
             f"folds.count: found {groups // 2}, which deals each class into {groups} groups, and a class"
@@ -438,6 +450,30 @@ def _figures(config: Config) -> Iterator[str]:
         for name in [asked] if isinstance(asked, str) else asked:
             if name not in names:
                 yield unknown(f"figures.{key}", name, names)
+
+
+def differentiable(detectors: list[Config]) -> list[str]:
+    """Names of the detectors that an adaptive attack can be made on."""
+    return [entry["name"] for entry in detectors if entry["method"] in DIFFERENTIABLE]
+
+
+def _adaptive(config: Config) -> Iterator[str]:
+    section, names = config["adaptive"], differentiable(config["detectors"])
+    if not section["methods"]:
+        return
+    if not names:
+        yield (
+            f"adaptive.methods: found {section['methods']}, which need a detector that has a gradient, and"
+            f" there is none; allowed: no methods, or a detector of method {' or '.join(DIFFERENTIABLE)}"
+        )
+    elif section["detector"] not in (None, *names):
+        yield unknown("adaptive.detector", section["detector"], names)
+    if "known" not in config["protocols"]:
+        yield "adaptive.methods: attack a detector of the protocol known; add it to `protocols`"
+    count = config["folds"]["count"]
+    for fold in section["folds"]:
+        if fold >= count:
+            yield f"adaptive.folds: found {fold}, allowed: 0 to {count - 1}"
 
 
 def _raise(problems: Iterable[str]) -> None:

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from detour import store
 from detour.artefacts import written
-from detour.metrics import FALSE_POSITIVE_RATES, mean_roc
+from detour.metrics import FALSE_POSITIVE_RATES, mean_roc, wilson
 from detour.protocols import ALL
 from detour.seeds import draw as seeded
 from detour.store import NO_TARGET, ORIGINAL, named
@@ -339,6 +339,71 @@ def _verdict(predicted: int, label: int, target: int, classes: Sequence[str]) ->
     return (f"{name} (target)", VERMILION) if predicted == target else (name, ORANGE)
 
 
+def adaptive(table: str | Path, adapted: Paths) -> Figure:
+    """What an attacker who knows classifier and detector achieves by every method.
+
+    Left, for each eps, the share of images that are taken for what was wanted and not flagged, with Wilson's
+    95 % interval, and dashed the share that are taken for what was wanted; of the images of all folds. Right,
+    the means of both losses at the middle eps.
+
+    Parameters
+    ----------
+    table, adapted
+        As written by `detour.adaptive`.
+    """
+    counts = pd.read_csv(table).drop(columns="fold").groupby(["method", "eps"], sort=False).sum()
+    methods = list(counts.index.unique("method"))
+    colours = dict(zip(methods, CYCLE, strict=False))
+    figure, axes = plt.subplot_mosaic(
+        [["share", "classification"], ["share", "detection"]], figsize=(9, 3.9), width_ratios=[1.15, 1]
+    )
+    budgets = sorted(counts.index.unique("eps"))
+    # One beside the other: they double, and may begin with 0.
+    where = np.arange(len(budgets))
+    for i, (method, marker) in enumerate(zip(methods, "osD^", strict=False)):
+        rows = counts.loc[method].loc[budgets]
+        low, high = np.array([wilson(r.evaded, r.images) for r in rows.itertuples()]).T
+        share = rows["evaded"] / rows["images"]
+        # Apart, so that no interval hides another.
+        x = where + 0.09 * (i - (len(methods) - 1) / 2)
+        axes["share"].plot(x, share, color=colours[method], marker=marker, ms=4, label=method)
+        axes["share"].vlines(x, low, high, color=colours[method], lw=1, alpha=0.6)
+        axes["share"].plot(x, rows["succeeded"] / rows["images"], color=colours[method], lw=0.8, ls="--")
+    axes["share"].set(
+        title="taken for what was wanted and not flagged", xlabel="eps, pixels of 255",
+        ylabel="share of images", xticks=where, xticklabels=budgets, ylim=(-0.02, 1.02),
+    )  # fmt: skip
+    axes["share"].plot([], [], color="0.3", lw=0.8, ls="--", label="taken for what was wanted")
+    axes["share"].legend(loc="lower right", fontsize=8)
+
+    middle = budgets[len(budgets) // 2]
+    for method, losses in _courses(adapted, middle).items():
+        for name, course in losses.items():
+            axes[name].plot(course, color=colours[method])
+    axes["detection"].axhline(0, color="0.7", lw=0.8, ls=":")
+    axes["classification"].set(title=f"losses at eps {middle}", ylabel="classification")
+    axes["classification"].tick_params(labelbottom=False)
+    axes["detection"].xaxis.get_major_locator().set_params(integer=True)
+    axes["detection"].set(xlabel="step", ylabel="detection score\nabove the threshold")
+    figure.align_ylabels([axes["classification"], axes["detection"]])
+    return figure
+
+
+def _courses(adapted: Paths, eps: int) -> dict[str, dict[str, np.ndarray]]:
+    """Means over the images of all folds: classification loss, and score above the fold's threshold."""
+    seen: dict[str, dict[str, list[np.ndarray]]] = {}
+    for path in adapted:
+        found = store.read(path)
+        rows = found["eps"][:] == eps
+        of_method = seen.setdefault(found.attrs["method"], {"classification": [], "detection": []})
+        of_method["classification"].append(found["classification"][:][rows])
+        of_method["detection"].append(found["detection"][:][rows] - found.attrs["threshold"])
+    return {
+        method: {name: np.concatenate(rows).mean(0) for name, rows in losses.items()}
+        for method, losses in seen.items()
+    }
+
+
 def _nothing(why: str) -> Figure:
     figure = plt.figure(figsize=(5, 1))
     figure.text(0.5, 0.5, f"nothing to show: {why}", ha="center", va="center")
@@ -354,6 +419,7 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "tsne": tsne,
     "path": layer_path,
     "samples": samples,
+    "adaptive": adaptive,
 }
 
 

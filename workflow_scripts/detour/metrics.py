@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from functools import partial
 from math import ceil
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 from sklearn.metrics import roc_curve
 
 from detour.artefacts import written
@@ -45,6 +47,12 @@ def mean_roc(scores: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return np.mean(curves, axis=0), np.std(curves, axis=0, ddof=1)
 
 
+def wilson(count: int, of: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share."""
+    low, high = binomtest(int(count), of).proportion_ci(method="wilson")
+    return low, high
+
+
 def threshold(scores: np.ndarray, fpr: float) -> float:
     """The score above which an image is flagged, so that genuine ones are at most at that rate.
 
@@ -56,8 +64,8 @@ def threshold(scores: np.ndarray, fpr: float) -> float:
     scores : float64 [n]
         Of genuine images that the detector was not trained on.
     """
-    # Rounded, for 100 * (1 - 0.1) is more than 90.
-    rank = ceil(round((len(scores) + 1) * (1 - fpr), 6))
+    # As the decimal that was written: 1 - 0.05 and products of it are off by a rounding, and so the rank.
+    rank = ceil((len(scores) + 1) * (1 - Fraction(str(fpr))))
     return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else np.inf
 
 

@@ -68,6 +68,10 @@ class LSTM:
         x = (torch.from_numpy(versions.distances) - self.mean) / self.std
         return self.net(x).double().numpy()
 
+    def logits(self, distances: Tensor) -> Tensor:
+        """Scores [m] of distances [m, L, C], differentiable."""
+        return self.net((distances - self.mean) / self.std)
+
     def state(self) -> dict[str, Any]:
         return {"net": self.net.state_dict(), "mean": self.mean, "std": self.std}
 

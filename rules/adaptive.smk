@@ -1,0 +1,73 @@
+ADAPTIVE = config["adaptive"]
+# Without methods, no rule asks for what is made here.
+ATTACKED = ADAPTIVE["detector"] or next(iter(differentiable(config["detectors"])), None)
+ADAPTED = expand(
+    "<run>/adaptive/{method}/fold-{fold}.zarr.zip",
+    method=ADAPTIVE["methods"],
+    fold=ADAPTIVE["folds"],
+)
+
+
+rule adapt:
+    input:
+        classifier="<run>/classifier.pt",
+        images=IMAGES["original"],
+        distances=DISTANCES["original"],
+        medoids=MEDOIDS,
+        folds="<run>/folds.csv",
+        model=expand(
+            f"{FOLD}/model.pt",
+            detector=ATTACKED,
+            protocol="known",
+            seed=config["seeds"][0],
+            allow_missing=True,
+        )[0],
+    output:
+        "<run>/adaptive/{method}/fold-{fold}.zarr.zip",
+    log:
+        "<run>/logs/adaptive/{method}/fold-{fold}.log",
+    benchmark:
+        "<run>/benchmarks/adaptive/{method}/fold-{fold}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        gpu=GPU,
+        mem_mb=growing(3000),
+        runtime=growing(120),
+    params:
+        settings=lambda wildcards: settings(
+            adaptive=without(ADAPTIVE, "methods", "detector", "folds")
+            | {"method": wildcards.method},
+            fold=int(wildcards.fold),
+            seed=config["seed"],
+            **COMPUTE,
+        ),
+        code=digest("adapt.py"),
+    message:
+        "adaptive: attack classifier and detector by {wildcards.method} on fold {wildcards.fold}"
+    script:
+        "../workflow_scripts/adapt.py"
+
+
+rule adaptive:
+    input:
+        ADAPTED,
+    output:
+        report(
+            "<run>/adaptive.csv", caption="../report/adaptive.rst", category="Tables"
+        ),
+    log:
+        "<run>/logs/adaptive.log",
+    benchmark:
+        "<run>/benchmarks/adaptive.tsv"
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        mem_mb=growing(1500),
+        runtime=growing(10),
+    params:
+        code=digest("adaptive_table.py"),
+    message:
+        "adaptive: the shares that evade the detector"
+    script:
+        "../workflow_scripts/adaptive_table.py"

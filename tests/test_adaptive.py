@@ -1,0 +1,404 @@
+import copy
+import json
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from conftest import ROOT, SMALL, Workflow
+from detour import (
+    activations,
+    adaptive,
+    attacks,
+    classifiers,
+    config,
+    detectors,
+    distances,
+    figures,
+    folds,
+    images,
+    medoids,
+    store,
+)
+from detour.adaptive import METHODS, Adaptive, Defence, evade, losses_of, orthogonal, wanted_of
+from detour.attacks import Attack
+from detour.classifiers import Classifier, Training
+from detour.config import ConfigError
+from detour.detectors import Run, Versions
+from detour.detectors.sequences import LSTM
+from detour.images import Digits
+from detour.store import NO_TARGET, Made
+
+SIDE, C, LAYERS = 6, 4, ["0", "2"]
+ENTRY = Adaptive(
+    method="pgd", eps=[0, 255], steps=40, step=2.5, weight=1, target="dataset", images=10, fpr=0.05
+)
+
+
+@pytest.fixture(scope="module")
+def small() -> Defence:
+    """Four classes, two convolutions, smooth; medoids and an LSTM with random weights."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.Tanh(),
+        nn.Conv2d(8, 8, 3),
+        nn.Tanh(),
+        nn.Flatten(),
+        nn.Linear(128, C),
+    )
+    classifier = Classifier(network, [0.5] * 3, [0.25] * 3).requires_grad_(False).eval()
+    detector = LSTM(hidden=5, epochs=1, batch_size=1, lr=1, scale="raw")
+    detector._build(C)
+    points = np.random.default_rng(0).normal(size=(2, C, 8)).astype(np.float32)
+    return Defence(classifier, LAYERS, list(points), detector, threshold=0.1)
+
+
+def pixels(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (n, 3, SIDE, SIDE), dtype=np.uint8)
+
+
+def losses(defence: Defence, x: torch.Tensor, wanted: np.ndarray) -> adaptive.Losses:
+    aim, start = torch.from_numpy(wanted.argmax(1)), torch.full((len(x), len(LAYERS)), 2.0)
+    return losses_of(defence(x), x, torch.from_numpy(wanted), aim, start)
+
+
+@pytest.mark.parametrize("name", ["classification", "detection", "matching"])
+def test_gradients_are_those_of_finite_differences(small, name):
+    x = torch.from_numpy(pixels(3)).div(255).requires_grad_()
+    wanted = wanted_of(np.arange(3), np.array([1, NO_TARGET, 3]), C)
+    gradient = adaptive._gradient(getattr(losses(small, x, wanted), name), x)
+    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    h = 3e-3
+    with torch.no_grad():
+        up, down = (getattr(losses(small, x + h * d, wanted), name) for d in (direction, -direction))
+    torch.testing.assert_close(
+        (gradient * direction).sum((1, 2, 3)), (up - down) / (2 * h), rtol=0.02, atol=2e-3
+    )
+
+
+def test_the_gradient_is_finite_where_an_image_lies_on_a_medoid(small):
+    x = torch.from_numpy(pixels(1)).div(255).requires_grad_()
+    small(x)
+    on = [small._recorder.averages[name].detach().numpy().repeat(C, 0) for name in LAYERS]
+    defence = Defence(small.classifier, LAYERS, on, small.detector, 0)
+    seen = defence(x)
+    assert (seen.distances == 0).all()
+    gradient = adaptive._gradient(seen.score + seen.distances.sum((1, 2)), x)
+    assert gradient.isfinite().all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**31), scale=st.sampled_from([0, 1e-30, 1e-12, 1, 1e12]))
+def test_a_projected_gradient_is_orthogonal_to_the_other(seed, scale):
+    generator = torch.Generator().manual_seed(seed)
+    v, u = torch.randn((2, 4, 3, 2, 2), generator=generator)
+    found = orthogonal(v, u * scale).flatten(1)
+    if not scale:
+        torch.testing.assert_close(found, v.double().flatten(1), rtol=0, atol=0)
+        return
+    cosine = torch.cosine_similarity(found, u.double().flatten(1), eps=1e-300)
+    assert (cosine.abs() < 1e-6).all()
+    # What was taken away is along u.
+    away = v.double().flatten(1) - found
+    assert (torch.cosine_similarity(away, u.double().flatten(1)).abs() > 1 - 1e-6).all()
+
+
+@pytest.mark.parametrize("method", ["selective", "orthogonal"])
+def test_the_loss_that_is_descended_is_chosen_image_by_image(small, method):
+    x = torch.from_numpy(pixels(4)).div(255).requires_grad_()
+    predicted = small(x).logits.argmax(1).numpy()
+    as_wanted = np.array([True, False, False, True])
+    wanted = wanted_of(predicted, np.where(as_wanted, predicted, (predicted + 1) % C), C)
+    classification, detection = (
+        adaptive._gradient(getattr(losses(small, x, wanted), name), x)
+        for name in ("classification", "detection")
+    )
+    if method == "orthogonal":
+        classification, detection = (
+            orthogonal(classification, detection),
+            orthogonal(detection, classification),
+        )
+    found = METHODS[method](losses(small, x, wanted), 1)
+    expected = torch.where(torch.from_numpy(as_wanted).view(-1, 1, 1, 1), detection, classification)
+    torch.testing.assert_close(found, expected)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 999),
+    eps=st.lists(st.integers(0, 255), min_size=5, max_size=5),
+    method=st.sampled_from(sorted(METHODS)),
+    step=st.floats(0.1, 9),
+)
+def test_every_pixel_is_within_the_integer_budget_of_its_row(small, seed, eps, method, step):
+    x, eps = pixels(5, seed), np.array(eps)
+    attack = replace(ENTRY, method=method, steps=6, step=step)
+    found = evade(small, x, wanted_of(np.zeros(5, int), np.full(5, 1), C), eps, attack)
+    assert found.images.dtype == np.uint8
+    spent = np.abs(found.images.astype(int) - x).max((1, 2, 3))
+    assert (spent <= eps).all()
+    np.testing.assert_array_equal(found.images[eps == 0], x[eps == 0])
+    assert found.classification.shape == found.detection.shape == (5, 7)
+
+
+def test_the_kept_iterate_is_the_best_that_was_seen(small):
+    """Classified as wanted and below the threshold where any is; the losses of all are at hand."""
+    n = 12
+    x, wanted = pixels(n), wanted_of(np.zeros(n, int), np.arange(n) % C, C)
+    found = evade(small, x, wanted, np.full(n, 60), replace(ENTRY, method="selective", steps=15))
+    with torch.no_grad():
+        seen = losses(small, torch.from_numpy(found.images).div(255), wanted)
+    for i in range(n):
+        # A loss of less than log 2 is more than half of the probability.
+        met = (found.classification[i] < np.log(2) - 1e-4) & (found.detection[i] <= small.threshold)
+        if met.any():
+            assert seen.succeeded[i]
+            assert seen.detection[i] <= found.detection[i][met].min() + 1e-5
+
+
+def test_an_attack_that_leaves_its_budget_is_refused(small, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "clamp", lambda self, low, high: self)
+    with pytest.raises(RuntimeError, match=r"pgd: moved a pixel by \d+, its eps is 2"):
+        evade(
+            small, pixels(1), wanted_of(np.zeros(1, int), np.ones(1, int), C), np.array([2]),
+            replace(ENTRY, step=200, steps=3),
+        )  # fmt: skip
+
+
+def test_the_attacked_images_follow_the_seed_and_not_each_other():
+    label = np.arange(60) % 3
+    predicted = np.where(np.arange(60) % 4, label, label + 1)
+    few, more = (adaptive._chosen(predicted, label, n, 0, np.arange(40)) for n in (5, 9))
+    assert set(few) < set(more)
+    assert (predicted[more] == label[more]).all()
+    # Without one of them, the others stay.
+    left = np.setdiff1d(np.arange(40), few[:1])
+    assert set(few[1:]) < set(adaptive._chosen(predicted, label, 5, 0, left))
+    assert set(few) != set(adaptive._chosen(predicted, label, 5, 1, np.arange(40)))
+    with pytest.raises(ValueError, match="takes no test image"):
+        adaptive._chosen(label + 1, label, 5, 0, np.arange(40))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> SimpleNamespace:
+    """A run on digits by the functions of the stages: a trained ResNet-18, two attacks, a trained LSTM."""
+    folder = tmp_path_factory.mktemp("run")
+    dataset, made = Digits(test=300, size=16, seed=0), Made({}, "")
+    layers, on = ["maxpool", "layer2.1", "layer4.1"], {"batch_size": 100, "device": "cpu", "made": made}
+    classifier, reference = folder / "classifier.pt", folder / "reference.zarr.zip"
+    classifiers.prepare(
+        classifier, model="resnet18", weights="train", mean=[0.5] * 3, std=[0.25] * 3, classes=10,
+        made=made, training=Training(2, 64, 0.002), dataset=dataset,
+    )  # fmt: skip
+    activations.extract_reference(
+        classifier, dataset, reference, number=0, count=1, layers=layers, workers=0, **on
+    )
+    found = [folder / f"{layer}.zarr.zip" for layer in layers]
+    for layer, path in zip(layers, found, strict=True):
+        medoids.find([reference], path, layer=layer, made=made)
+    original = folder / "images.zarr.zip"
+    images.collect(dataset, original, seed=0, workers=0, made=made)
+    attack = Attack(name="step", method="fgsm", eps=48, target="dataset")
+    attacks.perturb(classifier, original, folder / "step.zarr.zip", attack=attack, seed=0, **on)
+    (folder / "distances").mkdir()
+    sets = {"original": original, "step": folder / "step.zarr.zip"}
+    for name, path in sets.items():
+        activations.extract(classifier, path, folder / f"activations-{name}.zarr.zip", layers=layers, **on)
+        distances.measure(
+            folder / f"activations-{name}.zarr.zip", found, folder / f"distances/{name}.zarr.zip", made=made
+        )
+    folds.deal(original, folder / "folds.csv", count=2, stratify="class", seed=0)
+    measured = [folder / f"distances/{name}.zarr.zip" for name in sets]
+    options = {"hidden": 16, "epochs": 30, "batch_size": 50, "lr": 0.01, "scale": "standard"}
+    detectors.train(
+        Run.of(measured, [], [], None), folder / "folds.csv", folder / "model.pt", folder / "history.csv",
+        fold=0, method="lstm", options=options, seed=0, made=made,
+    )  # fmt: skip
+    inputs = {
+        "classifier": classifier, "images": original, "distances": measured[0], "medoids": found,
+        "folds": folder / "folds.csv", "model": folder / "model.pt",
+    }  # fmt: skip
+    return SimpleNamespace(folder=folder, inputs=inputs, layers=layers, measured=measured)
+
+
+def adapt(run: SimpleNamespace, out: Path, batch_size: int = 100, **changes) -> Path:
+    entry = replace(ENTRY, **changes)
+    made = Made({}, "")
+    adaptive.adapt(
+        **run.inputs, out=out, adaptive=entry, fold=0, seed=0, batch_size=batch_size, device="cpu", made=made
+    )
+    return out
+
+
+def test_the_detector_of_the_test_is_worth_attacking(run):
+    scores = {}
+    for path in run.measured:
+        versions = Versions(Run.of([path], [], [], None), folds.sources(run.inputs["folds"], 0, "test"))
+        scores[path.name] = detectors.load(run.inputs["model"]).score(versions)
+    original, step = scores.values()
+    assert (step[:, None] > original).mean() > 0.8
+
+
+def test_the_attack_s_distances_and_scores_are_the_stored_ones(run):
+    saved = [store.read(path)["medoid"][:] for path in run.inputs["medoids"]]
+    net = classifiers.load(run.inputs["classifier"], torch.device("cpu"), keep=run.layers)
+    detector = detectors.load(run.inputs["model"])
+    x = store.read(run.inputs["images"])["images"][:]
+    with torch.no_grad():
+        seen = Defence(net, run.layers, saved, detector, 0)(torch.from_numpy(x).float().div(255))
+    kept = store.read(run.measured[0])
+    np.testing.assert_allclose(seen.distances.numpy(), kept["distances"][:], rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(seen.logits.argmax(1).numpy(), kept["predicted"][:])
+    predicted, score = adaptive.judge(net, run.layers, saved, detector, x, 64)
+    np.testing.assert_array_equal(predicted, kept["predicted"][:])
+    expected = detector.score(Versions(Run.of(run.measured[:1], [], [], None), np.arange(len(x))))
+    np.testing.assert_allclose(score, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(seen.score.numpy(), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("method", "target"), [*((m, "dataset") for m in METHODS), ("orthogonal", "none")])
+def test_with_every_pixel_free_the_detector_is_evaded_and_with_none_it_is_not(run, tmp_path, method, target):
+    out = adapt(run, tmp_path / "adapted.zarr.zip", method=method, target=target)
+    found = store.read(out)
+    original = store.read(run.inputs["images"])
+    eps, source = found["eps"][:], found["source"][:]
+    evaded = found["succeeded"][:] & ~found["flagged"][:]
+    np.testing.assert_array_equal(found["images"][:][eps == 0], original["images"][:][source[eps == 0]])
+    assert not evaded[eps == 0].any()
+    assert (found["predicted"][:] == found["label"][:])[eps == 0].all()
+    assert evaded[eps == 255].mean() >= 0.95
+    if target == "none":
+        assert (found["target"][:] == NO_TARGET).all()
+    else:
+        assert (found["predicted"][:] == found["target"][:])[eps == 255].mean() >= 0.95
+
+
+def test_what_is_reported_is_what_the_stages_make_of_the_stored_bytes(run, tmp_path, made):
+    out = adapt(run, tmp_path / "adapted.zarr.zip", eps=[16, 64], steps=10, target="random")
+    found = store.read(out)
+    seen, measured = tmp_path / "activations.zarr.zip", tmp_path / "distances.zarr.zip"
+    activations.extract(
+        run.inputs["classifier"], out, seen, layers=run.layers, batch_size=7, device="cpu", made=made
+    )
+    distances.measure(seen, run.inputs["medoids"], measured, made=made)
+    again = store.read(measured)
+    np.testing.assert_array_equal(found["predicted"][:], again["predicted"][:])
+    versions = Versions(Run.of([measured], [], [], None), np.arange(len(again["label"][:])))
+    score = detectors.load(run.inputs["model"]).score(versions)
+    np.testing.assert_allclose(found["score"][:], score, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(found["flagged"][:], found["score"][:] > found.attrs["threshold"])
+    np.testing.assert_array_equal(found["succeeded"][:], found["predicted"][:] == found["target"][:])
+    assert set(found["source"][:]) <= set(folds.sources(run.inputs["folds"], 0, "test"))
+    assert (found["linf"][:] <= found["eps"][:]).all()
+
+
+def test_draws_follow_the_image_and_not_the_batch_or_the_eps(run, tmp_path):
+    a, b = (
+        store.read(adapt(run, tmp_path / f"{size}.zarr.zip", size, eps=eps, steps=1, target="random"))
+        for size, eps in ((100, [8]), (3, [8, 9]))
+    )
+    n = len(a["source"][:])
+    for name in ("source", "target", "eps"):
+        np.testing.assert_array_equal(a[name][:], b[name][:][:n])
+    assert (a["target"][:] != a["label"][:]).all()
+
+
+@pytest.fixture
+def tabulated(tmp_path, write_store) -> tuple[Path, list[Path]]:
+    """Two methods in two folds, four images each: at eps 8 one evades, at 16 three."""
+    adapted = [
+        write_store(
+            f"{method}-{fold}",
+            {
+                "eps": np.repeat([8, 16], 4),
+                "succeeded": np.array([1, 1, 0, 0, 1, 1, 1, 1], bool),
+                "flagged": np.array([0, 1, 1, 0, 0, 0, 0, 1], bool),
+                "classification": np.linspace([3] * 8, [0] * 8, 5, axis=1).astype(np.float32),
+                "detection": np.linspace([2] * 8, [-1] * 8, 5, axis=1).astype(np.float32),
+            },
+            method=method,
+            fold=fold,
+            threshold=0.5,
+        )
+        for method in ("pgd", "orthogonal")
+        for fold in (0, 1)
+    ]
+    adaptive.tabulate(adapted, tmp_path / "adaptive.csv")
+    return tmp_path / "adaptive.csv", adapted
+
+
+def test_the_table_counts_what_evades(tabulated):
+    table = pd.read_csv(tabulated[0])
+    assert list(table["method"]) == ["pgd"] * 4 + ["orthogonal"] * 4
+    first = table[(table["method"] == "pgd") & (table["fold"] == 1)].set_index("eps")
+    assert first[["images", "succeeded", "flagged", "evaded", "share"]].values.tolist() == [
+        [4, 2, 2, 1, 0.25],
+        [4, 4, 1, 3, 0.75],
+    ]
+    # Wilson 1927, by hand: the roots of (p - 1/4)^2 = z^2 p (1 - p) / 4.
+    z = 1.959964
+    roots = np.roots([1 + z**2 / 4, -0.5 - z**2 / 4, 1 / 16])
+    np.testing.assert_allclose(first.loc[8, ["low", "high"]].astype(float), sorted(roots), atol=1e-6)
+
+
+def test_the_figure_is_drawn(tabulated, tmp_path):
+    table, adapted = tabulated
+    svg, pdf = tmp_path / "adaptive.svg", tmp_path / "adaptive.pdf"
+    figures.draw("adaptive", svg, pdf, {"table": table, "adapted": adapted})
+    assert ET.parse(svg).getroot().tag.endswith("svg")
+    assert pdf.read_bytes().startswith(b"%PDF")
+
+
+SCHEMA = json.loads((ROOT / "schemas/config.schema.json").read_text())
+ON = {**SMALL, "adaptive": {"methods": ["pgd", "medoids"], "folds": [1]}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": ["pdg"]}, r"adaptive.methods\[0\]: found 'pdg', allowed: pgd, .*did you mean `pgd`"),
+        ({"detector": "lst"}, "adaptive.detector: found 'lst', allowed: lstm; did you mean `lstm`"),
+        ({"detector": "knn"}, "adaptive.detector: found 'knn', allowed: lstm"),
+        ({"folds": [0, 2]}, "adaptive.folds: found 2, allowed: 0 to 1"),
+        (
+            {"fpr": 0.01},
+            "adaptive.fpr: found 0.01, which needs 99 validation images in a fold, and 100 test images in 4 groups are 25",
+        ),
+        ({"eps": [256]}, r"adaptive.eps\[0\]: found 256, expected at most 255"),
+    ],
+)
+def test_what_cannot_be_attacked_is_an_error_of_the_configuration(change, message):
+    config.load(ON, SCHEMA)
+    with pytest.raises(ConfigError, match=message):
+        config.load({**ON, "adaptive": ON["adaptive"] | change}, SCHEMA)
+
+
+def test_without_a_detector_that_has_a_gradient_there_is_nothing_to_attack():
+    only = {"detectors": SMALL["detectors"][1:]}
+    config.load(SMALL | only, SCHEMA)
+    with pytest.raises(
+        ConfigError, match=r"adaptive.methods: found \['pgd', 'medoids'\], which need a detector"
+    ):
+        config.load(ON | only, SCHEMA)
+
+
+def test_the_workflow_attacks_the_detector_where_it_is_asked_to(tmp_path):
+    ran = Workflow(tmp_path / "on", copy.deepcopy(ON)).snakemake("--dry-run")
+    assert ran.returncode == 0, ran.stdout
+    for job in (
+        "adaptive: attack classifier and detector by pgd on fold 1",
+        "adaptive: attack classifier and detector by medoids on fold 1",
+        "adaptive: the shares that evade the detector",
+        "figures: draw adaptive",
+    ):
+        assert job in ran.stdout
+    assert ran.stdout.count("adaptive: attack") == 2

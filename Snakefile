@@ -15,7 +15,9 @@ include: "rules/images.smk"
 include: "rules/attacks.smk"
 include: "rules/activations.smk"
 include: "rules/medoids.smk"
+include: "rules/gaussians.smk"
 include: "rules/distances.smk"
+include: "rules/neighbours.smk"
 include: "rules/folds.smk"
 include: "rules/detectors.smk"
 include: "rules/metrics.smk"
@@ -30,6 +32,8 @@ wildcard_constraints:
     set="|".join(SETS),
     attack="|".join(ATTACKS),
     layer="|".join(map(re.escape, LAYERS)),
+    representative="|".join(REPRESENTATIVES),
+    metric="l2|cosine",
     detector="|".join(DETECTORS),
     protocol="|".join(config["protocols"]),
     shard=r"\d+",
@@ -58,9 +62,19 @@ rule medoids:
         MEDOIDS,
 
 
+rule gaussians:
+    input:
+        GAUSSIANS,
+
+
 rule distances:
     input:
-        DISTANCES.values(),
+        [list(measured.values()) for measured in DISTANCES.values()],
+
+
+rule neighbours:
+    input:
+        NEIGHBOURS.values(),
 
 
 rule detectors:

@@ -22,7 +22,6 @@ rule train:
             seed=config["seed"],
         ),
         code=digest("train.py"),
-        dask=dask,
     message:
         "detectors: train {wildcards.detector} ({wildcards.protocol}) on fold {wildcards.fold}"
     script:
@@ -52,7 +51,6 @@ rule evaluate:
             fold=int(wildcards.fold),
         ),
         code=digest("evaluate.py"),
-        dask=dask,
     message:
         "detectors: evaluate {wildcards.detector} ({wildcards.protocol}) on fold {wildcards.fold}"
     script:

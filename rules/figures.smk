@@ -4,7 +4,10 @@ SHOWN = {"attack": config["figures"]["attack"]}
 FIGURES = {
     "roc": ({"scores": TABLES["scores"]}, {}),
     "roc-attacks": ({"scores": TABLES["scores"]}, {}),
-    "path": ({"distances": DISTANCES.values(), "outcomes": TABLES["outcomes"]}, SHOWN),
+    "path": (
+        {"distances": DISTANCES[PAPER_S].values(), "outcomes": TABLES["outcomes"]},
+        SHOWN,
+    ),
     "tsne": (
         {
             "images": IMAGES["original"],

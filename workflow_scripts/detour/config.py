@@ -323,6 +323,19 @@ def _images(config: Config) -> Iterator[str]:
         )
     elif total < groups:
         yield f"folds.count: found {groups // 2}, allowed: at most half the {total} test images"
+    # Those of the smallest training part, less one: an image's own stays out of its batch.
+    most = total - 2 * -(-total // groups) - 1
+    for i, detector in enumerate(config["detectors"]):
+        if detector.get("batch", 0) > most:
+            yield (
+                f"detectors[{i}].batch: found {detector['batch']}, allowed: at most {most}, of {total} test"
+                " images"
+            )
+        if "batch" in detector and max(detector["k"]) > detector["batch"]:
+            yield (
+                f"detectors[{i}].k: found {max(detector['k'])} in {detector['name']!r}, allowed: at most its"
+                f" batch, {detector['batch']}"
+            )
 
 
 def _reference(dataset: Config) -> Iterator[str]:

@@ -18,6 +18,7 @@ include: "rules/medoids.smk"
 include: "rules/gaussians.smk"
 include: "rules/distances.smk"
 include: "rules/neighbours.smk"
+include: "rules/verdicts.smk"
 include: "rules/folds.smk"
 include: "rules/detectors.smk"
 include: "rules/metrics.smk"
@@ -37,6 +38,7 @@ wildcard_constraints:
     detector="|".join(DETECTORS),
     protocol="|".join(config["protocols"]),
     shard=r"\d+",
+    seed=r"\d+",
     fold=r"\d+",
 
 

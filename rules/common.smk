@@ -87,6 +87,12 @@ MEASURE = {
     for detector in config["detectors"]
     if "metric" in detector
 }
+# Others learn the same whatever the seed, as their classes say.
+SEEDED = ["lstm", "mlp", "lid"]
+SEEDS = {
+    name: config["seeds"] if entry["method"] in SEEDED else config["seeds"][:1]
+    for name, entry in DETECTORS.items()
+}
 SHARDS = range(config["dataset"]["shards"])
 FOLDS = range(config["folds"]["count"])
 
@@ -122,11 +128,23 @@ DISTANCES = {
     for measure in dict.fromkeys([PAPER_S, *MEASURE.values()])
 }
 REPRESENTATIVES = {"medoid": MEDOIDS, "centroid": GAUSSIANS}
-ONE_FOLD = "{detector}/{protocol}/fold-{fold}"
+TABLES = {
+    name: f"<run>/{name}.csv"
+    for name in ("verdicts", "outcomes", "scores", "metrics", "summary")
+}
+ONE_FOLD = "{detector}/{protocol}/seed-{seed}/fold-{fold}"
 FOLD = f"<run>/detectors/{ONE_FOLD}"
-EVALUATED = expand(
-    f"{FOLD}/scores.csv", detector=DETECTORS, protocol=config["protocols"], fold=FOLDS
-)
+EVALUATED = [
+    path
+    for detector, seeds in SEEDS.items()
+    for path in expand(
+        f"{FOLD}/scores.csv",
+        detector=detector,
+        protocol=config["protocols"],
+        seed=seeds,
+        fold=FOLDS,
+    )
+]
 
 # What a method reads, as its class says: another change does not make it rerun.
 READS = {
@@ -188,9 +206,12 @@ def dask(wildcards, input):
 
 
 def show_result():
-    """Print the table of AUC and where the report is, if this run made it and not into an object storage."""
+    """Print the summary and where the report is, if this run made it and not into an object storage."""
     made = any(job.rule.name == "report" for job in workflow.dag.finished_jobs)
     if made and (RUN / "summary.csv").is_file():
+        shown = ("detector", "protocol", "measure", "cell", "value", "low", "high")
         with open(RUN / "summary.csv") as file:
-            table = tabulate(csv.DictReader(file), headers="keys", floatfmt=".3f")
-        print(f"\n{table}\n\nreport: {(RUN / 'report.html').resolve()}\n")
+            rows = [row for row in csv.DictReader(file) if row["population"] == "all"]
+        table = [{name: row[name] for name in shown} for row in rows]
+        printed = tabulate(table, headers="keys", floatfmt=".3f")
+        print(f"\n{printed}\n\nreport: {(RUN / 'report.html').resolve()}\n")

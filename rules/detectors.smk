@@ -16,14 +16,15 @@ rule train:
         runtime=growing(20),
     params:
         settings=lambda wildcards: settings(
+            protocol=wildcards.protocol,
             fold=int(wildcards.fold),
             method=DETECTORS[wildcards.detector]["method"],
             options=without(DETECTORS[wildcards.detector], "name", "method"),
-            seed=config["seed"],
+            seed=int(wildcards.seed),
         ),
         code=digest("train.py"),
     message:
-        "detectors: train {wildcards.detector} ({wildcards.protocol}) on fold {wildcards.fold}"
+        "detectors: train {wildcards.detector} ({wildcards.protocol}) on fold {wildcards.fold}, seed {wildcards.seed}"
     script:
         "../workflow_scripts/train.py"
 
@@ -49,9 +50,10 @@ rule evaluate:
             name=wildcards.detector,
             protocol=wildcards.protocol,
             fold=int(wildcards.fold),
+            seed=int(wildcards.seed),
         ),
         code=digest("evaluate.py"),
     message:
-        "detectors: evaluate {wildcards.detector} ({wildcards.protocol}) on fold {wildcards.fold}"
+        "detectors: evaluate {wildcards.detector} ({wildcards.protocol}) on fold {wildcards.fold}, seed {wildcards.seed}"
     script:
         "../workflow_scripts/evaluate.py"

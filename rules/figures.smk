@@ -1,9 +1,12 @@
 # Every figure is drawn by one rule of this form; what it reads and is told stands here.
-TABLES = {"scores": "<run>/scores.csv", "outcomes": "<run>/outcomes.csv"}
 SHOWN = {"attack": config["figures"]["attack"]}
+DRAWN = {"detectors": config["figures"]["detectors"] or list(DETECTORS)[:6]}
+KNOWN = {"scores": TABLES["scores"], "metrics": TABLES["metrics"]}
 FIGURES = {
-    "roc": ({"scores": TABLES["scores"]}, {}),
-    "roc-attacks": ({"scores": TABLES["scores"]}, {}),
+    "intervals": ({"summary": TABLES["summary"]}, {}),
+    "roc": (KNOWN, DRAWN),
+    "roc-attacks": (KNOWN, DRAWN),
+    "transfer": ({"metrics": TABLES["metrics"]}, DRAWN),
     "path": (
         {"distances": DISTANCES[PAPER_S].values(), "outcomes": TABLES["outcomes"]},
         SHOWN,
@@ -26,6 +29,11 @@ FIGURES = {
         SHOWN | {"count": config["figures"]["samples"]},
     ),
 }
+# What only a protocol has.
+for protocol, drawn in (("known", ("roc", "roc-attacks")), ("transfer", ("transfer",))):
+    if protocol not in config["protocols"]:
+        for figure in drawn:
+            del FIGURES[figure]
 
 for figure, (read, told) in FIGURES.items():
 

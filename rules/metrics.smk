@@ -1,28 +1,28 @@
 rule summary:
     input:
         evaluated=EVALUATED,
-        images=IMAGES.values(),
-        activations=ACTIVATIONS.values(),
+        verdicts=TABLES["verdicts"],
     output:
         scores="<run>/scores.csv",
+        metrics=report(
+            "<run>/metrics.csv", caption="../report/metrics.rst", category="Tables"
+        ),
         summary=report(
             "<run>/summary.csv", caption="../report/summary.rst", category="Tables"
-        ),
-        outcomes=report(
-            "<run>/outcomes.csv", caption="../report/outcomes.rst", category="Tables"
         ),
     log:
         "<run>/logs/summary.log",
     benchmark:
         "<run>/benchmarks/summary.tsv"
     conda:
-        "../envs/torch.yaml"
+        "../envs/analysis.yaml"
     resources:
-        mem_mb=growing(1500),
-        runtime=growing(10),
+        mem_mb=growing(2500),
+        runtime=growing(30),
     params:
+        settings=settings(**config["metrics"], seed=config["seed"]),
         code=digest("summary.py"),
     message:
-        "metrics: AUC over folds, and what the attacks did"
+        "metrics: what the scores amount to, with intervals"
     script:
         "../workflow_scripts/summary.py"

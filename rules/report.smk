@@ -1,6 +1,9 @@
 # Relative, so that a moved project is still the same project.
 TEXTS = Path(os.path.relpath(workflow.basedir), "report")
-CAPTIONS = [*FIGURES, "summary", "outcomes"]
+CAPTIONS = [
+    *FIGURES,
+    *("summary", "known", "unknown", "populations", "operating", "outcomes"),
+]
 
 
 rule report:
@@ -11,8 +14,9 @@ rule report:
         figures=expand("<run>/figures/{figure}.svg", figure=FIGURES),
         images=IMAGES["original"],
         references=REFERENCES,
-        summary="<run>/summary.csv",
         outcomes=TABLES["outcomes"],
+        metrics=TABLES["metrics"],
+        summary=TABLES["summary"],
     output:
         report("<run>/report.html", caption="../report/page.rst", category="Report"),
     log:

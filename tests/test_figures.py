@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from detour import figures
+from detour import figures, metrics
+from detour.protocols import cases
 
 
 @pytest.fixture
@@ -113,17 +114,66 @@ def test_the_path_crosses_where_the_distances_do(stores):
     np.testing.assert_allclose(after[taken], [2, 0.5])
 
 
-def test_roc_draws_every_detector_with_its_auc(tmp_path, rng):
-    rows = [
-        (detector, "known", fold, name, i, int(name != "original"), rng.normal())
+@pytest.fixture
+def tables(tmp_path, rng) -> dict[str, Path]:
+    """Scores of two detectors under two protocols, and what they amount to."""
+    scores = pd.concat([
+        pd.DataFrame({
+            "detector": detector, "protocol": protocol, "seed": 0, "fold": fold, "case": case.name,
+            "role": role, "set": name, "source": 20 * fold + np.arange(20),
+            "adversarial": int(name != "original"), "score": rng.normal(size=20),
+        })
         for detector in ("one", "two")
+        for protocol in ("known", "transfer")
         for fold in range(2)
-        for name in ("original", "a", "b")
-        for i in range(20)
+        for case in cases(protocol, ["a", "b"])
+        for role, sets in (("test", ["original", "a", "b"]), ("validation", ["original"]))
+        for name in sets
+    ])  # fmt: skip
+    verdicts = pd.DataFrame({"set": np.repeat(["original", "a", "b"], 40), "source": np.tile(range(40), 3)})
+    verdicts[["right", "successful", "hit", "failed"]] = True
+    found = metrics.evaluate(scores, verdicts, draws=100, fpr=[0.05], base_rate=0.001, seed=0)
+    paths = {name: tmp_path / f"{name}.csv" for name in ("scores", "metrics", "summary")}
+    for path, table in zip(paths.values(), (scores, *found), strict=True):
+        table.to_csv(path, index=False)
+    return paths
+
+
+def test_roc_draws_the_detectors_asked_for_with_their_auc(tables):
+    read = tables["scores"], tables["metrics"]
+    values = pd.read_csv(tables["metrics"])
+    values = values[
+        (values["protocol"] == "known") & (values["measure"] == "auc") & (values["attack"] == "all")
     ]
-    columns = ["detector", "protocol", "fold", "set", "source", "adversarial", "score"]
-    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "scores.csv", index=False)
-    labels = [t.get_text() for t in figures.roc(tmp_path / "scores.csv").axes[0].get_legend().get_texts()]
-    assert [label.split()[0] for label in labels] == ["one", "two"]
-    titles = [axes.get_title() for axes in figures.roc_attacks(tmp_path / "scores.csv").axes]
-    assert titles == ["a", "b"]
+    values = values[(values["population"] == "all") & (values["originals"] == "all")].set_index("detector")
+    legend = figures.roc(*read, detectors=["one", "two"]).axes[0].get_legend()
+    assert [text.get_text().split()[:2] for text in legend.get_texts()] == [
+        [name, f"{values.loc[name, 'value']:.3f}"] for name in ("one", "two")
+    ]
+    panels = figures.roc_attacks(*read, detectors=["two"]).axes
+    assert [axes.get_title() for axes in panels] == ["a", "b"]
+    assert all(len(axes.get_legend().get_texts()) == 1 for axes in panels)
+
+
+def test_transfer_shows_the_matrix_of_each_detector(tables):
+    figure = figures.transfer(tables["metrics"], detectors=["two", "one"])
+    table = pd.read_csv(tables["metrics"])
+    for axes, name in zip(figure.axes, ["two", "one"], strict=False):
+        assert axes.get_title() == name
+        found = axes.images[0].get_array()
+        for i, case in enumerate("ab"):
+            for j, attack in enumerate("ab"):
+                rows = table[(table["protocol"] == "transfer") & (table["detector"] == name)]
+                rows = rows[
+                    (rows["case"] == case) & (rows["attack"] == attack) & (rows["population"] == "all")
+                ]
+                assert found[i, j] == pytest.approx(rows["value"].item())
+
+
+def test_intervals_are_those_of_the_summary(tables):
+    figure = figures.intervals(tables["summary"])
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["one", "two"]
+    table = pd.read_csv(tables["summary"])
+    drawn = np.concatenate([found.lines[0].get_xdata() for found in figure.axes[0].containers])
+    expected = table[table["population"] == "all"]["value"]
+    np.testing.assert_allclose(np.sort(drawn.astype(float)), np.sort(expected))

@@ -1,52 +1,239 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from detour import metrics, store
+from detour import metrics
+from detour.protocols import cases
+
+N, FOLDS = 60, 3
+ATTACKS = ["strong", "weak"]
+SETTINGS = {"draws": 200, "fpr": [0.05, 0.1], "base_rate": 0.001, "seed": 0}
+
+
+def scores_of(rng, detectors, protocols=("known",), seeds=(0,)) -> pd.DataFrame:
+    """Scores of detectors by their signal, in folds that are on different scales."""
+    tables = []
+    shifts = {"original": 0, "strong": 1, "weak": 0.3}
+    for detector, signal in detectors.items():
+        for protocol in protocols:
+            for seed in seeds:
+                for fold in range(FOLDS):
+                    for case in cases(protocol, ATTACKS):
+                        for role, sets in (
+                            ("validation", ["original"]),
+                            ("test", ["original", *case.tested]),
+                        ):
+                            for name in sets:
+                                score = rng.normal(shifts[name] * signal, size=N // FOLDS) * 10**fold
+                                source = 100 * (role == "validation") + fold * len(score)
+                                tables.append(pd.DataFrame({
+                                    "detector": detector, "protocol": protocol, "seed": seed, "fold": fold,
+                                    "case": case.name, "role": role, "set": name,
+                                    "source": source + np.arange(len(score)),
+                                    "adversarial": int(name != "original"), "score": score,
+                                }))  # fmt: skip
+    return pd.concat(tables)
 
 
 @pytest.fixture
-def scores(rng) -> pd.DataFrame:
-    """Two detectors, three folds whose scores are on different scales, two attacks."""
-    rows = []
-    for detector, signal in (("good", 2.0), ("blind", 0.0)):
-        for fold in range(3):
-            for name, shift in (("original", 0), ("strong", 1), ("weak", 0.3)):
-                score = rng.normal(shift * signal, size=50) * 10**fold
-                rows += [
-                    (detector, "known", fold, name, i, int(name != "original"), s)
-                    for i, s in enumerate(score)
-                ]
-    columns = ["detector", "protocol", "fold", "set", "source", "adversarial", "score"]
-    return pd.DataFrame(rows, columns=columns)
+def verdicts(rng) -> pd.DataFrame:
+    right = rng.random(N) < 0.8
+    tables = []
+    for name in ("original", *ATTACKS):
+        moved = rng.random(N) < 0.5
+        tables.append(pd.DataFrame({
+            "set": name, "source": np.arange(N), "right": right, "successful": right & moved,
+            "failed": right & ~moved, "hit": moved & (rng.random(N) < 0.5),
+        }))  # fmt: skip
+    return pd.concat(tables)
 
 
-def pairs_won(negatives: np.ndarray, positives: np.ndarray) -> float:
-    """AUC by its definition: how often a positive scores above a negative."""
-    return float((positives[:, None] > negatives[None]).mean())
+tied = st.lists(st.integers(0, 5), min_size=1, max_size=12)
 
 
-def test_auc_is_the_mean_over_folds_of_pairs_won(scores):
-    table = metrics.auc(scores).set_index(["detector", "attack"])
-    assert list(table.loc["good"].index) == ["all", "strong", "weak"]
-    for detector in ("good", "blind"):
-        for attack, sets in (("strong", ["strong"]), ("all", ["strong", "weak"])):
-            chosen = scores[scores["detector"] == detector]
-            values = [
-                pairs_won(
-                    f["score"][f["set"] == "original"].to_numpy(), f["score"][f["set"].isin(sets)].to_numpy()
-                )
-                for _, f in chosen.groupby("fold")
-            ]
-            row = table.loc[(detector, attack)]
-            assert row["auc"] == pytest.approx(np.mean(values))
-            assert row["std"] == pytest.approx(np.std(values, ddof=1))
-            assert row["folds"] == 3
+@settings(max_examples=50, deadline=None)
+@given(tied, tied, st.integers(0, 99))
+def test_weighted_areas_are_those_of_repeated_images(negative, positive, seed):
+    """Against scikit-learn, on samples in which images are written out as often as they are drawn."""
+    rng = np.random.default_rng(seed)
+    scores = np.array(negative, dtype=float), np.array(positive, dtype=float)
+    weights = [rng.integers(0, 3, (4, len(s))) for s in scores]
+    areas = metrics.weighted_auc(scores[0], weights[0], scores[1], weights[1])
+    partial = metrics.weighted_partial_auc(scores[0], weights[0], scores[1], weights[1], 0.3)
+    for b in range(4):
+        repeated = [np.repeat(s, w[b]) for s, w in zip(scores, weights, strict=True)]
+        truth = np.repeat([0, 1], [len(r) for r in repeated])
+        if len(np.unique(truth)) < 2:
+            assert np.isnan(areas[b])
+            assert np.isnan(partial[b])
+            continue
+        joined = np.concatenate(repeated)
+        assert areas[b] == pytest.approx(roc_auc_score(truth, joined))
+        # scikit-learn's is McClish's: between the diagonal's area and the whole, from 0.5 to 1.
+        mcclish = 0.5 * (1 + (partial[b] * 0.3 - 0.3**2 / 2) / (0.3 - 0.3**2 / 2))
+        assert mcclish == pytest.approx(roc_auc_score(truth, joined, max_fpr=0.3))
 
 
-def test_mean_roc_rises_from_corner_to_corner_and_holds_the_mean_auc(scores):
-    good = scores[scores["detector"] == "good"]
+@pytest.mark.parametrize(
+    ("n", "fpr", "rank"), [(19, 0.05, 19), (18, 0.05, None), (100, 0.05, 96), (100, 0.01, 100), (9, 0.1, 9)]
+)
+def test_the_threshold_is_the_conformal_rank(rng, n, fpr, rank):
+    scores = rng.permutation(n).astype(float)
+    assert metrics.threshold(scores, fpr) == (np.inf if rank is None else rank - 1)
+
+
+def test_genuine_images_are_flagged_at_most_at_the_wanted_rate(rng):
+    """On average over validation and test, as is the promise of the conformal threshold."""
+    rates = [(rng.normal(size=50) > metrics.threshold(rng.normal(size=59), 0.05)).mean() for _ in range(4000)]
+    # 57 of 60 ranks are below: the expectation is 0.05 exactly.
+    assert np.mean(rates) == pytest.approx(0.05, abs=3 * np.std(rates) / np.sqrt(4000))
+
+
+def test_precision_is_bayes():
+    found = metrics.precision(np.array([0.8, 0.0]), np.array([0.01, 0.0]), 0.001)
+    # Of 1,000,000 images 1,000 are adversarial: 800 are flagged, and 9,990 others.
+    assert found[0] == pytest.approx(800 / (800 + 9990))
+    assert np.isnan(found[1])
+
+
+def chosen(table: pd.DataFrame, **key) -> pd.Series:
+    for name, value in key.items():
+        table = table[table[name] == value]
+    assert len(table) == 1
+    return table.iloc[0]
+
+
+@pytest.mark.parametrize("population", metrics.POPULATIONS)
+@pytest.mark.parametrize("originals", metrics.ORIGINALS)
+def test_auc_is_the_mean_over_folds_of_the_images_that_count(rng, verdicts, population, originals):
+    scores = scores_of(rng, {"good": 2.0, "blind": 0.0})
+    table, _ = metrics.evaluate(scores, verdicts, **SETTINGS)
+    joined = scores[scores["role"] == "test"].merge(verdicts, on=["set", "source"])
+    counts = (joined["set"] == "original") & ((originals == "all") | joined["right"])
+    counts |= (joined["set"] != "original") & (True if population == "all" else joined.get(population, False))
+    for attack, sets in (("all", ATTACKS), ("weak", ["weak"])):
+        kept = joined[counts & joined["set"].isin(["original", *sets]) & (joined["detector"] == "good")]
+        values = [roc_auc_score(f["adversarial"], f["score"]) for _, f in kept.groupby("fold")]
+        row = chosen(
+            table, detector="good", measure="auc", attack=attack, population=population, originals=originals
+        )
+        assert row["value"] == pytest.approx(np.mean(values))
+        assert row["std"] == pytest.approx(np.std(values, ddof=1))
+        assert (row["folds"], row["seeds"]) == (FOLDS, 1)
+
+
+def test_rates_are_counted_at_thresholds_of_the_validation(rng, verdicts):
+    scores = scores_of(rng, {"good": 2.0})
+    table, _ = metrics.evaluate(scores, verdicts, **SETTINGS)
+    fpr, tpr = [], []
+    for _, fold in scores.groupby("fold"):
+        genuine = np.sort(fold["score"][fold["role"] == "validation"])
+        # 20 originals: ceil(21 * 0.9) = 19.
+        test = fold[(fold["role"] == "test") & fold["set"].isin(["original", "weak"])]
+        flagged = test["score"] > genuine[18]
+        fpr.append(flagged[test["adversarial"] == 0].mean())
+        tpr.append(flagged[test["adversarial"] == 1].mean())
+    found = chosen(table, measure="fpr@0.1", originals="all")
+    assert found["value"] == pytest.approx(np.mean(fpr))
+    found = chosen(table, measure="tpr@0.1", attack="weak", population="all")
+    assert found["value"] == pytest.approx(np.mean(tpr))
+    expected = metrics.precision(np.array([np.mean(tpr)]), np.array([np.mean(fpr)]), 0.001)[0]
+    found = chosen(table, measure="precision@0.1", attack="weak", population="all")
+    assert found["value"] == pytest.approx(expected)
+
+
+def test_too_few_originals_promise_nothing(rng, verdicts):
+    table, _ = metrics.evaluate(scores_of(rng, {"good": 2.0}), verdicts, **SETTINGS | {"fpr": [0.01]})
+    assert table[table["measure"].str.contains("@")]["value"].isna().all()
+
+
+def test_the_interval_is_that_of_images_drawn_again(rng, verdicts):
+    """A slow bootstrap, image by image, of one fold; and half the width is known from theory."""
+    scores = scores_of(rng, {"good": 2.0})
+    scores = scores[scores["fold"] == 0]
+    table, _ = metrics.evaluate(scores, verdicts, **SETTINGS | {"draws": 2000})
+    row = chosen(table, measure="auc", attack="all", population="all", originals="all")
+    wide = scores[scores["role"] == "test"].pivot(index="source", columns="set", values="score")
+    values = []
+    for _ in range(2000):
+        drawn = wide.iloc[rng.integers(len(wide), size=len(wide))]
+        values.append(np.mean(drawn[ATTACKS].to_numpy().ravel()[:, None] > drawn["original"].to_numpy()))
+    low, high = np.quantile(values, metrics.QUANTILES)
+    assert row["low"] == pytest.approx(low, abs=0.02)
+    assert row["high"] == pytest.approx(high, abs=0.02)
+
+
+def test_differences_are_paired(rng, verdicts):
+    """A detector with the first one's scores on another scale differs by nothing, whatever is drawn."""
+    scores = scores_of(rng, {"first": 1.0})
+    same = scores.assign(detector="same", score=2 * scores["score"] + 1)
+    blind = scores_of(rng, {"blind": 0.0})
+    table, summary = metrics.evaluate(pd.concat([scores, same, blind]), verdicts, **SETTINGS)
+    columns = ["difference", "difference_low", "difference_high"]
+    defined = table["value"].notna()
+    assert (table.loc[(table["detector"] == "same") & defined, columns] == 0).all(axis=None)
+    assert table.loc[table["detector"] == "first", columns].isna().all(axis=None)
+    row = chosen(summary, detector="blind", measure="auc", population="all")
+    assert row["difference"] < row["difference_high"] < 0
+    first = chosen(summary, detector="first", measure="auc", population="all")
+    assert row["difference"] == pytest.approx(row["value"] - first["value"])
+
+
+@pytest.mark.parametrize(
+    ("protocol", "cells"),
+    [
+        ("known", [("all", "strong"), ("all", "weak")]),
+        ("unknown", [("strong", "strong"), ("weak", "weak")]),
+        ("transfer", [("strong", "weak"), ("weak", "strong")]),
+    ],
+)
+def test_the_summary_has_the_worst_cell_beside_the_mean(rng, verdicts, protocol, cells):
+    table, summary = metrics.evaluate(scores_of(rng, {"good": 2.0}, [protocol]), verdicts, **SETTINGS)
+    found = [
+        chosen(table, measure="auc", case=case, attack=attack, population="all", originals="all")
+        for case, attack in cells
+    ]
+    auc, worst = (chosen(summary, measure=m, population="all") for m in ("auc", "worst"))
+    # Equally many images of each attack against the same originals: together is the mean, too.
+    assert auc["value"] == pytest.approx(np.mean([row["value"] for row in found]))
+    least = min(found, key=lambda row: row["value"])
+    assert worst[["value", "low", "high"]].tolist() == least[["value", "low", "high"]].tolist()
+    assert worst["cell"].split(" > ") == list(dict.fromkeys([least["case"], least["attack"]]))
+
+
+def test_seeds_are_averaged_and_detectors_without_any_compared(rng, verdicts):
+    several = scores_of(rng, {"good": 2.0}, seeds=(0, 1))
+    single = scores_of(rng, {"blind": 0.0})
+    table, _ = metrics.evaluate(pd.concat([several, single]), verdicts, **SETTINGS)
+    key = {"measure": "auc", "attack": "all", "population": "all", "originals": "all"}
+    row = chosen(table, detector="good", **key)
+    kept = several[several["role"] == "test"]
+    values = [roc_auc_score(f["adversarial"], f["score"]) for _, f in kept.groupby(["seed", "fold"])]
+    assert row["value"] == pytest.approx(np.mean(values))
+    assert row["seeds"] == 2
+    assert chosen(table, detector="blind", **key)["difference"] < 0
+
+
+def test_an_attack_that_does_nothing_is_flagged_as_the_originals_are(rng, verdicts):
+    scores = scores_of(rng, {"good": 2.0})
+    original = scores[(scores["role"] == "test") & (scores["set"] == "original")]
+    scores = pd.concat([
+        scores[scores["set"] != "weak"],
+        original.assign(set="weak", adversarial=1),
+    ])  # fmt: skip
+    table, _ = metrics.evaluate(scores, verdicts, **SETTINGS)
+    fpr = chosen(table, measure="fpr@0.1", originals="all")
+    tpr = chosen(table, measure="tpr@0.1", attack="weak", population="all")
+    assert tpr[["value", "low", "high"]].tolist() == fpr[["value", "low", "high"]].tolist()
+    assert chosen(table, measure="auc", attack="weak", population="all", originals="all")["value"] == 0.5
+
+
+def test_mean_roc_rises_from_corner_to_corner_and_holds_the_mean_auc(rng):
+    good = scores_of(rng, {"good": 2.0})
+    good = good[good["role"] == "test"]
     mean, std = metrics.mean_roc(good)
     assert (mean[0], mean[-1]) == (0, 1)
     assert (np.diff(mean) >= 0).all()
@@ -54,35 +241,3 @@ def test_mean_roc_rises_from_corner_to_corner_and_holds_the_mean_auc(scores):
     area = np.trapezoid(mean, metrics.FALSE_POSITIVE_RATES)
     expected = np.mean([roc_auc_score(f["adversarial"], f["score"]) for _, f in good.groupby("fold")])
     assert area == pytest.approx(expected, abs=0.01)
-
-
-def test_outcomes_are_counted_on_the_stored_bytes(rng, write_store):
-    before = rng.integers(10, 245, (4, 3, 5, 5), dtype=np.uint8)
-    after = before.copy()
-    after[1, 0, 0, 0] += 3
-    after[2, :, :, :] -= 2
-    label, target = np.array([0, 1, 2, 0]), np.array([1, 2, 0, 1])
-    images = {
-        "original": write_store("original", {"images": before, "label": label, "target": target}),
-        "hit": write_store(
-            "hit", {"images": after, "label": label, "target": target, "predicted": np.array([1, 2, 1, 1])}
-        ),
-        "noise": write_store(
-            "noise",
-            {"images": before, "label": label, "target": np.full(4, -1), "predicted": np.array([0, 1, 2, 1])},
-        ),
-    }
-    predicted = {"original": [0, 1, 2, 1], "hit": [1, 2, 2, 0], "noise": [0, 1, 2, 1]}
-    activations = {
-        name: write_store(f"a-{name}", {"predicted": np.array(p)}) for name, p in predicted.items()
-    }
-    table = metrics.attacked(images, activations).set_index("set")
-    assert list(table["accuracy"]) == [0.75, 0.5, 0.75]
-    assert table.loc["hit", "target_hits"] == 0.5
-    assert table.loc[["original", "noise"], "target_hits"].isna().all()
-    assert table.loc["hit", "linf"] == 3
-    assert np.isnan(table.loc["original", "differs"])
-    assert list(table["differs"][1:]) == [0.5, 0]
-    moved = (after.astype(float) - before).reshape(4, -1)
-    assert table.loc["hit", "l2"] == pytest.approx(np.linalg.norm(moved, axis=1).mean())
-    assert store.read(images["hit"])["images"].dtype == np.uint8

@@ -29,15 +29,19 @@ def page(finished):
 
 
 def test_page_needs_no_network(page):
-    assert len(page.sources) == 5
+    assert len(page.sources) == 6
     assert all(source.startswith("data:image/svg+xml;base64,") for source in page.sources)
     assert all(link.startswith("#") for link in page.links)
     assert {link[1:] for link in page.links} <= page.ids
 
 
 def test_numbers_are_those_of_the_tables(page, finished):
+    text = re.sub(r"\s+", " ", page.text)
     for row in pd.read_csv(finished.results / "summary.csv").itertuples():
-        assert f"{row.auc:.3f} ± {row.std:.3f}" in re.sub(r"\s+", " ", page.text)
+        assert f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]" in text
+    for row in pd.read_csv(finished.results / "metrics.csv").dropna(subset="value").itertuples():
+        if row.measure == "auc" and "all" in (row.attack, row.population):
+            assert f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]" in text
     for row in pd.read_csv(finished.results / "outcomes.csv").itertuples():
         assert f"{100 * row.accuracy:.1f} %" in page.text
 

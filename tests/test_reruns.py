@@ -19,8 +19,10 @@ from detour import classifiers, store
 pytestmark = pytest.mark.slow
 
 # Patterns of what a run makes, without the ending of stores.
-AFTER = r"(scores|summary|outcomes)\.csv|figures/.*|report\.html"
-TRAINED = rf"detectors/.*|{AFTER}"
+SCORED = r"(scores|metrics|summary)\.csv|figures/(intervals|roc).*|report\.html"
+TRAINED = rf"detectors/.*|{SCORED}"
+# What attacks and activations are behind, besides the detectors.
+JUDGED = rf"(verdicts|outcomes)\.csv|figures/.*|{TRAINED}"
 
 
 def plan(workflow: Workflow, *options: str, **environment: str) -> tuple[set[str], set[str]]:
@@ -101,40 +103,40 @@ def test_comments_and_docstrings_anywhere(copied):
 CONFIGURATION = {
     "eps of an attack": (
         lambda settings: settings["attacks"][0].update(eps=24),
-        rf"(images|activations|neighbours|distances/medoid-l2)/step|{TRAINED}",
+        rf"(images|activations|neighbours|distances/medoid-l2)/step|{JUDGED}",
     ),
     "a new attack": (
         lambda settings: settings["attacks"].append({"name": "new", "method": "fgsm", "eps": 8}),
-        rf"(images|activations|neighbours|distances/medoid-l2)/new|{TRAINED}",
+        rf"(images|activations|neighbours|distances/medoid-l2)/new|{JUDGED}",
     ),
     "epochs of a detector": (
         lambda settings: settings["detectors"][0].update(epochs=4),
-        rf"detectors/lstm/.*|{AFTER}",
+        rf"detectors/lstm/.*|{SCORED}",
     ),
     "another metric": (
         lambda settings: settings["detectors"][0].update(metric="cosine"),
-        rf"distances/medoid-cosine/.*|detectors/lstm/.*|{AFTER}",
+        rf"distances/medoid-cosine/.*|detectors/lstm/.*|{SCORED}",
     ),
     "more neighbours": (
         lambda settings: settings["detectors"][1].update(k=[5, 101]),
-        rf"neighbours/.*|detectors/knn/.*|{AFTER}",
+        rf"neighbours/.*|detectors/knn/.*|{SCORED}",
     ),
     "a new detector": (
         lambda settings: settings["detectors"].append({"name": "new", "method": "knn", "k": [3]}),
-        rf"detectors/new/.*|{AFTER}",
+        rf"detectors/new/.*|{SCORED}",
     ),
     "number of folds": (lambda settings: settings["folds"].update(count=3), rf"folds\.csv|{TRAINED}"),
     "a layer less": (
         lambda settings: settings["classifier"]["layers"].pop(1),
-        rf"activations/.*|medoids/.*|distances/.*|neighbours/.*|{TRAINED}",
+        rf"activations/.*|medoids/.*|distances/.*|neighbours/.*|{JUDGED}",
     ),
     "training of the classifier": (
         lambda settings: settings["classifier"]["training"].update(epochs=3),
-        rf"classifier\.pt|images/(?!original).*|activations/.*|medoids/.*|distances/.*|neighbours/.*|{TRAINED}",
+        rf"classifier\.pt|images/(?!original).*|activations/.*|medoids/.*|distances/.*|neighbours/.*|{JUDGED}",
     ),
     "number of shards": (
         lambda settings: settings["dataset"].update(shards=3),
-        rf"activations/reference/.*|medoids/.*|distances/.*|{TRAINED}",
+        rf"activations/reference/.*|medoids/.*|distances/.*|neighbours/.*|figures/(path|tsne).*|{TRAINED}",
     ),
     "samples shown": (
         lambda settings: settings["figures"].update(samples=3),
@@ -153,9 +155,9 @@ def test_configuration(copied, change):
 LIBRARY = "workflow_scripts/detour"
 CODE = {
     "attacks": (f"{LIBRARY}/attacks.py", "METHODS:", "NEW = 1\nMETHODS:",
-                rf"(images|activations|neighbours|distances/medoid-l2)/(step|noise)|{TRAINED}"),
+                rf"(images|activations|neighbours|distances/medoid-l2)/(step|noise)|{JUDGED}"),
     "medoids": (f"{LIBRARY}/medoids.py", "CACHED = 2**18", "CACHED = 2**17",
-                rf"medoids/.*|distances/.*|detectors/lstm/.*|{AFTER}"),
+                rf"medoids/.*|distances/.*|figures/path.*|detectors/lstm/.*|{SCORED}"),
     "figures": (f"{LIBRARY}/figures.py", '"#0072B2"', '"#0072B3"', r"figures/.*|report\.html"),
     "one script": ("workflow_scripts/fold.py", "import json", "import json\nNEW = 1", rf"folds\.csv|{TRAINED}"),
     "template of the report": ("report/report.html", "<body", "<body class='new'", r"report\.html"),
@@ -173,8 +175,8 @@ def test_code(copied, change):
 @pytest.mark.parametrize(
     ("library", "release", "reruns"),
     [
-        ("cleverhans", "9.9.0", rf"(images|activations|neighbours|distances/medoid-l2)/(step|noise)|{TRAINED}"),
-        ("torch", "9.9.0", rf"classifier\.pt|images/.*|activations/.*|medoids/.*|distances/.*|neighbours/.*|folds\.csv|{TRAINED}"),
+        ("cleverhans", "9.9.0", rf"(images|activations|neighbours|distances/medoid-l2)/(step|noise)|{JUDGED}"),
+        ("torch", "9.9.0", rf"classifier\.pt|images/.*|activations/.*|medoids/.*|distances/.*|neighbours/.*|folds\.csv|{JUDGED}"),
         ("torch", "a patch", ""),
         ("zarr", "9.9.0", ""),
         ("dask", "9.9.0", ""),

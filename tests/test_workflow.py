@@ -24,6 +24,14 @@ pytestmark = pytest.mark.slow
 NOTHING = "Nothing to be done"
 
 
+def aucs(workflow: Workflow) -> pd.Series:
+    """AUC by detector and attack, every attack known."""
+    table = pd.read_csv(workflow.results / "metrics.csv")
+    table = table[(table["protocol"] == "known") & (table["measure"] == "auc")]
+    table = table[(table["population"] == "all") & (table["originals"] == "all")]
+    return table.set_index(["detector", "attack"])["value"]
+
+
 def planned(workflow: Workflow, *options: str) -> dict[str, int]:
     """Number of jobs of each rule that a dry run would start."""
     ran = workflow.snakemake("--dry-run", *options)
@@ -39,16 +47,20 @@ def planned(workflow: Workflow, *options: str) -> dict[str, int]:
 
 
 def test_run_prints_the_table_and_where_the_report_is(finished):
+    printed = finished.printed.read_text()
     for row in csv.DictReader((finished.results / "summary.csv").open()):
-        numbers = f"{float(row['auc']):.3f} +{float(row['std']):.3f}"
-        assert re.search(
-            f"{row['detector']} +known +{row['attack']} +{numbers}", finished.printed.read_text()
-        )
+        if row["population"] == "all":
+            numbers = (f"{float(row[key]):.3f}" for key in ("value", "low", "high"))
+            line = " +".join([row["detector"], "known", row["measure"], row["cell"], *numbers])
+            assert re.search(line, printed)
     assert f"report: {finished.results / 'report.html'}" in finished.printed.read_text()
 
 
 def test_each_job_says_what_it_does_and_keeps_a_log(finished):
-    for message in ("attacks: perturb the test images by step", "detectors: train lstm (known) on fold 1"):
+    for message in (
+        "attacks: perturb the test images by step",
+        "detectors: train lstm (known) on fold 1, seed 0",
+    ):
         assert message in finished.printed.read_text()
     log = (finished.results / "logs/activations/reference/0.log").read_text()
     assert re.search(r"reference shard 1 of 2: batches of 100: \d+ of \d+ in", log)
@@ -65,8 +77,9 @@ def test_every_artefact_is_there_and_says_what_made_it(finished):
             assert digest in [store.digest(p) for p in finished.results.rglob(name)]
     assert not list(finished.results.rglob(".part-*"))
     table = pd.read_csv(finished.results / "scores.csv")
-    assert len(table) == 2 * 2 * 3 * 25
-    assert not table.duplicated(["detector", "fold", "set", "source"]).any()
+    # The test in three versions, and the originals of the validation.
+    assert len(table) == 2 * 2 * (3 * 25 + 25)
+    assert not table.duplicated(["detector", "fold", "role", "set", "source"]).any()
 
 
 def test_stored_attacks_are_within_their_budget(finished):
@@ -237,7 +250,7 @@ def test_the_demo_finds_most_attacks(tmp_path):
     workflow = Workflow(tmp_path, settings)
     ran = workflow.snakemake()
     assert ran.returncode == 0, ran.stdout
-    table = pd.read_csv(workflow.results / "summary.csv").set_index(["detector", "attack"])["auc"]
+    table = aucs(workflow)
     assert table["lstm", "all"] >= 0.88
     assert table["lstm", "all"] >= table["knn", "all"] + 0.10
     outcomes = pd.read_csv(workflow.results / "outcomes.csv").set_index("set")
@@ -274,7 +287,7 @@ def test_one_s_own_images_and_network(photographs, data, tmp_path):
     outcomes = pd.read_csv(workflow.results / "outcomes.csv").set_index("set")
     assert 0.5 < outcomes.loc["original", "accuracy"] < 0.8
     assert outcomes.loc["iterative_target", "target_hits"] > 0.7
-    table = pd.read_csv(workflow.results / "summary.csv").set_index(["detector", "attack"])["auc"]
+    table = aucs(workflow)
     assert table["lstm", "fgsm_target"] > 0.7
 
 
@@ -309,8 +322,8 @@ def assert_twelve_layers(workflow: Workflow, classes: int) -> None:
         assert distances.shape == (n, 12, classes)
         assert np.isfinite(distances).all()
     scores = pd.read_csv(results / "scores.csv")
-    # Two detectors on two of four groups of sources, each in five versions.
-    assert len(scores) == 2 * 5 * n / 2
+    # Two detectors on two of four groups of sources, each in five versions, and on two groups of validation.
+    assert len(scores) == 2 * (5 + 1) * n / 2
     assert scores["score"].notna().all()
     assert "no more" in (results / "report.html").read_text()
 

@@ -1,10 +1,11 @@
+import json
+
 from detour import logs, metrics
-from detour.store import named
 
 logs.to_file(snakemake.log[0])
 metrics.summarise(
     snakemake.input.evaluated,
-    named(snakemake.input.images),
-    named(snakemake.input.activations),
+    snakemake.input.verdicts,
     **snakemake.output,
+    **json.loads(snakemake.params.settings),
 )

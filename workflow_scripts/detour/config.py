@@ -255,6 +255,7 @@ def _contradictions(config: Config) -> list[str]:
         *_attacks(config["attacks"]),
         *_weights(config["classifier"]),
         *_images(config),
+        *_protocols(config),
         *_figures(config),
     ]
 
@@ -434,10 +435,19 @@ def warnings(config: Config) -> list[str]:
     return found
 
 
+def _protocols(config: Config) -> Iterator[str]:
+    for i, protocol in enumerate(config["protocols"]):
+        if protocol != "known" and len(config["attacks"]) < 2:
+            yield f"protocols[{i}]: found {protocol!r}, which needs at least two attacks; allowed: known"
+
+
 def _figures(config: Config) -> Iterator[str]:
-    name, names = config["figures"]["attack"], [attack["name"] for attack in config["attacks"]]
-    if name is not None and name not in names:
-        yield unknown("figures.attack", name, names)
+    for key, section in (("attack", "attacks"), ("detectors", "detectors")):
+        names = [entry["name"] for entry in config[section]]
+        asked = config["figures"][key] or []
+        for name in [asked] if isinstance(asked, str) else asked:
+            if name not in names:
+                yield unknown(f"figures.{key}", name, names)
 
 
 def _raise(problems: Iterable[str]) -> None:

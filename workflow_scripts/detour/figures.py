@@ -16,7 +16,8 @@ from sklearn.preprocessing import StandardScaler
 
 from detour import store
 from detour.artefacts import written
-from detour.metrics import FALSE_POSITIVE_RATES, auc, mean_roc, per_attack
+from detour.metrics import FALSE_POSITIVE_RATES, mean_roc
+from detour.protocols import ALL
 from detour.seeds import draw as seeded
 from detour.store import NO_TARGET, ORIGINAL, named
 
@@ -45,49 +46,119 @@ STYLE = {
 }
 
 
-def roc(scores: str | Path) -> Figure:
-    """Mean ROC over folds of every detector, with one standard deviation (fig. 3 of the paper)."""
-    table = pd.read_csv(scores)
-    figure, axes = plt.subplots(figsize=(4.8, 4.4))
-    _roc(axes, table, "all attacks")
+def intervals(summary: str | Path) -> Figure:
+    """AUC of every detector under every protocol with its interval: the mean filled, the worst cell open."""
+    table = pd.read_csv(summary)
+    table = table[table["population"] == "all"]
+    names = list(dict.fromkeys(table["detector"]))
+    protocols = list(dict.fromkeys(table["protocol"]))
+    figure, axes = plt.subplots(figsize=(6.4, 0.9 + 0.17 * len(names) * (1 + len(protocols))))
+    axes.axvline(0.5, color="0.7", lw=0.8, ls=":")
+    for i, protocol in enumerate(protocols):
+        for measure, face in (("auc", CYCLE[i]), ("worst", "white")):
+            rows = table[(table["protocol"] == protocol) & (table["measure"] == measure)]
+            at = [names.index(name) + (i - (len(protocols) - 1) / 2) * 0.24 for name in rows["detector"]]
+            axes.errorbar(
+                rows["value"], at, xerr=_errors(rows), fmt="o" if measure == "auc" else "D",
+                color=CYCLE[i], mfc=face, ms=4, lw=1,
+                label=f"{protocol}: {'worst cell' if measure == 'worst' else 'mean'}",
+            )  # fmt: skip
+    axes.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5), xlabel="AUC")
+    figure.legend(loc="outside upper center", ncols=len(protocols), fontsize=8)
     return figure
 
 
-def roc_attacks(scores: str | Path) -> Figure:
+def _errors(rows: pd.DataFrame) -> np.ndarray:
+    """Lengths of error bars [2, m]: percentiles of a worst cell may lie on one side of it."""
+    return np.maximum([rows["value"] - rows["low"], rows["high"] - rows["value"]], 0)
+
+
+def roc(scores: str | Path, metrics: str | Path, *, detectors: Sequence[str]) -> Figure:
+    """Mean ROC over folds of detectors that know every attack, with one standard deviation (fig. 3)."""
+    table, values = _known(scores, metrics, detectors)
+    figure, axes = plt.subplots(figsize=(4.8, 4.4))
+    _roc(axes, table, values, ALL if ALL in values.index.levels[1] else table["set"].unique()[1])
+    axes.set_title("all attacks")
+    return figure
+
+
+def roc_attacks(scores: str | Path, metrics: str | Path, *, detectors: Sequence[str]) -> Figure:
     """The same for each attack against the originals."""
-    table = pd.read_csv(scores)
-    attacks = [(name, chosen) for name, chosen in per_attack(table)][1:]
+    table, values = _known(scores, metrics, detectors)
+    attacks = [name for name in table["set"].unique() if name != ORIGINAL]
     columns = min(4, len(attacks))
     rows = -(-len(attacks) // columns)
     figure, axes = plt.subplots(
         rows, columns, figsize=(2.8 * columns, 3.0 * rows), squeeze=False, sharex=True, sharey=True
     )
-    for panel, (name, chosen) in zip(axes.flat, attacks, strict=False):
-        _roc(panel, chosen, name)
+    for panel, name in zip(axes.flat, attacks, strict=False):
+        _roc(panel, table[table["set"].isin([ORIGINAL, name])], values, name)
     for panel in axes.flat[len(attacks) :]:
         panel.set_visible(False)
     return figure
 
 
-def _roc(axes: Axes, scores: pd.DataFrame, title: str) -> None:
+def _known(
+    scores: str | Path, metrics: str | Path, detectors: Sequence[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Scores of the test under the protocol `known`, and its AUC by detector and attack."""
+    table, values = pd.read_csv(scores), pd.read_csv(metrics)
+    table = table[(table["protocol"] == "known") & (table["role"] == "test")]
+    values = values[(values["protocol"] == "known") & (values["measure"] == "auc")]
+    values = values[(values["population"] == "all") & (values["originals"] == "all")]
+    return table[table["detector"].isin(detectors)], values.set_index(["detector", "attack"])
+
+
+def _roc(axes: Axes, scores: pd.DataFrame, values: pd.DataFrame, attack: str) -> None:
     axes.plot([0, 1], [0, 1], color="0.7", lw=0.8, ls=":")
-    for (name, protocol), of_detector in scores.groupby(["detector", "protocol"], sort=False):
+    for name, of_detector in scores.groupby("detector", sort=False):
         mean, std = mean_roc(of_detector)
-        total = auc(of_detector).iloc[0]
-        label = f"{name} {total['auc']:.3f} ± {total['std']:.3f}"
-        if scores["protocol"].nunique() > 1:
-            label = f"{protocol}: {label}"
+        found = values.loc[(name, attack)]
+        label = f"{name} {found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
         (line,) = axes.plot(FALSE_POSITIVE_RATES, mean, label=label)
         axes.fill_between(
             FALSE_POSITIVE_RATES, np.clip(mean - std, 0, 1), np.clip(mean + std, 0, 1),
-            color=line.get_color(), alpha=0.18, lw=0,
+            color=line.get_color(), alpha=0.15, lw=0,
         )  # fmt: skip
     axes.set(
-        title=title, xlabel="false positive rate", ylabel="true positive rate",
+        title=attack, xlabel="false positive rate", ylabel="true positive rate",
         xlim=(0, 1), ylim=(0, 1.01), aspect="equal",
     )  # fmt: skip
     axes.label_outer()
-    axes.legend(loc="lower right", title="AUC", fontsize=8, title_fontsize=8)
+    axes.legend(loc="lower right", title="AUC", fontsize=7, title_fontsize=8)
+
+
+def transfer(metrics: str | Path, *, detectors: Sequence[str]) -> Figure:
+    """AUC of detectors that know one attack, on each attack, with half the length of its interval."""
+    table = pd.read_csv(metrics)
+    table = table[(table["protocol"] == "transfer") & (table["population"] == "all")]
+    names = [name for name in detectors if name in set(table["detector"])]
+    attacks = list(dict.fromkeys(table["case"]))
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    side = 0.75 * len(attacks) + 1.1
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(side * columns, side * rows), squeeze=False, sharex=True, sharey=True
+    )
+    for panel, name in zip(axes.flat, names, strict=False):
+        found = table[table["detector"] == name].pivot(index="case", columns="attack")
+        value, low, high = (found[key].loc[attacks, attacks].to_numpy() for key in ("value", "low", "high"))
+        # Chance in white, so that what is below it is another colour.
+        image = panel.imshow(value, cmap="RdBu", vmin=0, vmax=1)
+        for (i, j), auc in np.ndenumerate(value):
+            text = f"{auc:.2f}\n± {(high - low)[i, j] / 2:.2f}"
+            panel.text(j, i, text, ha="center", va="center", fontsize=7,
+                       color="white" if abs(auc - 0.5) > 0.35 else "black")  # fmt: skip
+        ticks = range(len(attacks))
+        panel.set(title=name, xticks=ticks, yticks=ticks, xticklabels=attacks, yticklabels=attacks)
+        panel.tick_params(axis="x", rotation=60)
+        panel.spines[:].set_visible(False)
+    for panel in axes.flat[len(names) :]:
+        panel.set_visible(False)
+    figure.supxlabel("tested on", fontsize=9)
+    figure.supylabel("trained on", fontsize=9)
+    figure.colorbar(image, ax=axes, shrink=0.7, label="AUC")
+    return figure
 
 
 def shown_attack(outcomes: str | Path, wanted: str | None) -> str:
@@ -276,8 +347,10 @@ def _nothing(why: str) -> Figure:
 
 # A new figure is one function and one line here, and one rule.
 FIGURES: dict[str, Callable[..., Figure]] = {
+    "intervals": intervals,
     "roc": roc,
     "roc-attacks": roc_attacks,
+    "transfer": transfer,
     "tsne": tsne,
     "path": layer_path,
     "samples": samples,

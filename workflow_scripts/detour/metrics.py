@@ -1,63 +1,43 @@
-"""Metrics: what the scores and the predictions amount to."""
+"""Metrics: what the scores and the predictions amount to, and how well that is known."""
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from math import ceil
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import zarr
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import roc_curve
 
-from detour import store
 from detour.artefacts import written
-from detour.store import NO_TARGET, ORIGINAL
+from detour.logs import progress
+from detour.protocols import ALL
+from detour.seeds import draw
+from detour.store import ORIGINAL
 
-ALL = "all"
 # Where the ROC of the folds is read off to be averaged.
 FALSE_POSITIVE_RATES = np.linspace(0, 1, 501)
 
+# Of the false positive rate, in the partial AUC.
+PARTIAL = 0.05
 
-def per_attack(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The scores of the originals with those of all attacks, then with those of each.
+# Of an interval: 95 %.
+QUANTILES = (0.025, 0.975)
 
-    Parameters
-    ----------
-    scores
-        With the column `set`.
-    """
-    yield ALL, scores
-    for attack in scores["set"].unique():
-        if attack != ORIGINAL:
-            yield attack, scores[scores["set"].isin([ORIGINAL, attack])]
+# Which attacked images count as positives, and which genuine ones as negatives.
+POPULATIONS = ("all", "successful", "hit", "failed")
+ORIGINALS = ("all", "right")
 
-
-def auc(scores: pd.DataFrame) -> pd.DataFrame:
-    """AUC of every detector, protocol and attack: mean and standard deviation over folds.
-
-    Scores of different folds are of different models and not compared with each other.
-
-    Parameters
-    ----------
-    scores
-        detector, protocol, fold, set, source, adversarial, score.
-
-    Returns
-    -------
-    DataFrame
-        detector, protocol, attack (`all` and each), auc, std (n - 1 in the denominator), folds.
-    """
-    rows = []
-    for (detector, protocol), of_detector in scores.groupby(["detector", "protocol"], sort=False):
-        for attack, chosen in per_attack(of_detector):
-            values = [roc_auc_score(f["adversarial"], f["score"]) for _, f in chosen.groupby("fold")]
-            rows.append((detector, protocol, attack, np.mean(values), np.std(values, ddof=1), len(values)))
-    return pd.DataFrame(rows, columns=["detector", "protocol", "attack", "auc", "std", "folds"])
+# The populations of the summary and of the matrix of `transfer`.
+SHOWN = ("all", "successful")
 
 
 def mean_roc(scores: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over folds of the true positive rate, and its standard deviation, at `FALSE_POSITIVE_RATES`."""
+    """Mean over folds and seeds of the true positive rate, and its deviation, at `FALSE_POSITIVE_RATES`."""
     curves = []
-    for _, fold in scores.groupby("fold"):
+    for _, fold in scores.groupby(["seed", "fold"]):
         fpr, tpr, _ = roc_curve(fold["adversarial"], fold["score"])
         curve = np.interp(FALSE_POSITIVE_RATES, fpr, tpr)
         curve[0] = 0
@@ -65,69 +45,343 @@ def mean_roc(scores: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return np.mean(curves, axis=0), np.std(curves, axis=0, ddof=1)
 
 
-def outcome(predicted: np.ndarray, label: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    """Shares of images that are classified right and that hit their target (NaN where there is none)."""
-    aimed = target >= 0
-    hits = (predicted[aimed] == target[aimed]).mean() if aimed.any() else np.nan
-    return {"accuracy": (predicted == label).mean(), "target_hits": hits}
+def threshold(scores: np.ndarray, fpr: float) -> float:
+    """The score above which an image is flagged, so that genuine ones are at most at that rate.
 
-
-def attacked(images: Mapping[str, str | Path], activations: Mapping[str, str | Path]) -> pd.DataFrame:
-    """What each attack did to the classifier, from the stored bytes.
+    Split conformal (Vovk et al. 2005): the ceil((n + 1)(1 - fpr))-th smallest of n genuine images' scores;
+    infinity where that is more than n, for so few images can promise nothing.
 
     Parameters
     ----------
-    images, activations
-        Stores by set.
+    scores : float64 [n]
+        Of genuine images that the detector was not trained on.
+    """
+    # Rounded, for 100 * (1 - 0.1) is more than 90.
+    rank = ceil(round((len(scores) + 1) * (1 - fpr), 6))
+    return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else np.inf
+
+
+def resampled(count: int, draws: int, seed: int, fold: int) -> np.ndarray:
+    """How often each source stands in each sample: the sources as they are, then `draws` bootstrap samples.
 
     Returns
     -------
-    DataFrame
-        set, images, accuracy, target_hits, linf (largest change of a pixel, of 255), l2 (mean over images of
-        the L2 norm of the change, of 255), differs (share of images that the classifier takes for something
-        else in the precision of the attack than in float32, which all else is told by).
+    float64 [1 + draws, count]
     """
-    original = store.read(images[ORIGINAL])
+    rng = draw(seed, "bootstrap", fold)
+    return np.vstack([np.ones(count), rng.multinomial(count, np.full(count, 1 / count), size=draws)])
+
+
+def weighted_auc(
+    negative: np.ndarray, n_weights: np.ndarray, positive: np.ndarray, p_weights: np.ndarray
+) -> np.ndarray:
+    """Area under the ROC curve of each sample: the share of pairs won, ties for half (Mann and Whitney 1947).
+
+    Parameters
+    ----------
+    negative, positive : float64 [n], [p]
+        Scores.
+    n_weights, p_weights : float64 [B, n], [B, p]
+        How often each stands in each sample.
+
+    Returns
+    -------
+    float64 [B]
+        NaN where a sample has none of either.
+    """
+    order = np.argsort(negative)
+    below = np.pad(np.cumsum(n_weights[:, order], axis=1), ((0, 0), (1, 0)))
+    ranks = (np.searchsorted(negative[order], positive, side) for side in ("left", "right"))
+    won = sum(below[:, rank] for rank in ranks) / 2
+    with np.errstate(invalid="ignore"):
+        return (won * p_weights).sum(1) / (below[:, -1] * p_weights.sum(1))
+
+
+def weighted_partial_auc(
+    negative: np.ndarray, n_weights: np.ndarray, positive: np.ndarray, p_weights: np.ndarray, fpr: float
+) -> np.ndarray:
+    """Mean true positive rate of each sample at false positive rates below `fpr`; fpr / 2 is chance.
+
+    Parameters and result as of `weighted_auc`.
+    """
+    scores = np.concatenate([negative, positive])
+    order = np.argsort(-scores)
+    # One point of the curve for each distinct score, from the highest.
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+
+    def curve(weights: np.ndarray) -> np.ndarray:
+        rising = np.pad(np.cumsum(weights[:, order], axis=1)[:, last], ((0, 0), (1, 0)))
+        return rising / rising[:, -1:]
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        x = curve(np.hstack([n_weights, np.zeros_like(p_weights)]))
+        y = curve(np.hstack([np.zeros_like(n_weights), p_weights]))
+        width, height = np.diff(x), np.diff(y)
+        kept = np.clip(fpr - x[:, :-1], 0, width)
+        slope = np.divide(height, width, out=np.zeros_like(width), where=width > 0)
+        area = (kept * (y[:, :-1] + slope * kept / 2)).sum(1) / fpr
+    return np.where(np.isnan(x[:, -1] * y[:, -1]), np.nan, area)
+
+
+def rate(scores: np.ndarray, weights: np.ndarray, limit: float) -> np.ndarray:
+    """Share of each sample that is flagged, which no image is where too few promise anything: NaN.
+
+    Parameters
+    ----------
+    scores : float64 [n]
+    weights : float64 [B, n]
+    limit
+        The `threshold`.
+
+    Returns
+    -------
+    float64 [B]
+    """
+    with np.errstate(invalid="ignore"):
+        flagged = weights @ (scores > limit) / weights.sum(1)
+    return flagged if np.isfinite(limit) else np.full(len(weights), np.nan)
+
+
+def precision(tpr: np.ndarray, fpr: np.ndarray, base_rate: float) -> np.ndarray:
+    """Share of flagged images that are adversarial where one in 1 / base_rate is (Bayes); NaN if none is."""
+    true, false = base_rate * tpr, (1 - base_rate) * fpr
+    return np.divide(true, true + false, out=np.full_like(true, np.nan), where=true + false > 0)
+
+
+class Measured(NamedTuple):
+    """A row of the tables.
+
+    Attributes
+    ----------
+    key
+        What it is.
+    samples : float64 [1 + draws]
+        Its value as seen, then in every bootstrap sample.
+    points : float64 [K]
+        Its value as seen in each fold.
+    """
+
+    key: dict[str, Any]
+    samples: np.ndarray
+    points: np.ndarray
+
+
+class _Cell(NamedTuple):
+    """What is measured in a fold: of those images of an attack, against those originals."""
+
+    attack: str
+    originals: str
+    population: str
+    measure: str
+
+
+def evaluate(
+    scores: pd.DataFrame, verdicts: pd.DataFrame, *,
+    draws: int, fpr: Sequence[float], base_rate: float, seed: int,
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
+    """Every measure of every detector, and of each the little that counts, with intervals.
+
+    Scores of different folds are of different models: what is measured in every fold is averaged over folds
+    and seeds. Intervals are percentiles of a bootstrap over source images (Efron and Tibshirani 1993): in
+    every fold its sources are drawn anew, with all their versions, and the same ones for all detectors, so
+    that differences are paired. They do not hold what other training and validation images would change.
+
+    Parameters
+    ----------
+    scores
+        As `detour.detectors.evaluate` writes them, of all detectors; differences are from the first.
+    verdicts
+        As `detour.verdicts.judged` has them.
+    draws
+        Bootstrap samples.
+    fpr
+        Wanted false positive rates; each sets a `threshold` on the genuine images of the validation.
+    base_rate
+        Share of adversarial images for the precision.
+
+    Returns
+    -------
+    metrics : DataFrame
+        detector, protocol, case, attack (`all`: together), originals and population (see `ORIGINALS` and
+        `POPULATIONS`), measure (`auc`; `partial_auc` below `PARTIAL`; for each wanted rate a `fpr@a`, which
+        was realised, `tpr@a` and `precision@a`), value, std (over folds), low, high (95 %), difference,
+        difference_low, difference_high, folds, seeds.
+    summary : DataFrame
+        The same of two measures: `auc` (of `known`, all attacks together; else the mean of the cells, which
+        in `transfer` are those of attacks other than the known one), and `worst`, the least of the cells,
+        whose name is in `cell`.
+    """
+    # Where there is nothing to be averaged, NaN is the answer.
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
+        measured = _everything(scores, verdicts, draws, fpr, base_rate, seed)
+        metrics = _described(measured, ["detector", "seeds"])
+        return metrics, _described(_summarised(measured), ["detector", "seeds", "cell"])
+
+
+def _everything(
+    scores: pd.DataFrame,
+    verdicts: pd.DataFrame,
+    draws: int,
+    fpr: Sequence[float],
+    base_rate: float,
+    seed: int,
+) -> list[Measured]:
+    facts = {name: of_set.set_index("source") for name, of_set in verdicts.groupby("set", sort=False)}
+    weights: dict[int, np.ndarray] = {}
+    measured: list[Measured] = []
+    grouped = scores.groupby(["detector", "protocol", "case"], sort=False)
+    for (detector, protocol, case), part in progress(grouped, grouped.ngroups, "detectors and cases"):
+        found: dict[_Cell, list[np.ndarray]] = {}
+        for (_, fold), one in part.groupby(["seed", "fold"]):
+            test = one[one["role"] == "test"].pivot(index="source", columns="set", values="score")
+            genuine = one["score"][one["role"] == "validation"].to_numpy()
+            if fold not in weights:
+                weights[fold] = resampled(len(test), draws, seed, fold)
+            limits = {} if protocol == "transfer" else {wanted: threshold(genuine, wanted) for wanted in fpr}
+            for cell, values in _measured(
+                test, facts, weights[fold], limits, auc_only=protocol == "transfer"
+            ):
+                found.setdefault(cell, []).append(values)
+        shape = part["seed"].nunique(), part["fold"].nunique(), -1
+        key = {"detector": detector, "protocol": protocol, "case": case}
+        averaged = {c: _averaged(key | c._asdict(), np.reshape(v, shape)) for c, v in found.items()}
+        measured += [*averaged.values(), *_precisions(averaged, base_rate)]
+    return measured
+
+
+def _measured(
+    test: pd.DataFrame, facts: Mapping[str, pd.DataFrame], weights: np.ndarray,
+    limits: Mapping[float, float], *, auc_only: bool,
+) -> Iterator[tuple[_Cell, np.ndarray]]:  # fmt: skip
+    """Every measure of one detector on the test images of one fold, in every sample: float64 [B].
+
+    Parameters
+    ----------
+    test
+        Scores, a row per source and a column per set.
+    facts
+        Verdicts by set, indexed by source.
+    weights : float64 [B, n]
+    limits
+        Thresholds by the false positive rate that is wanted.
+    auc_only
+        Of each attack alone.
+    """
+    negative, right = test[ORIGINAL].to_numpy(), facts[ORIGINAL]["right"].reindex(test.index).to_numpy()
+    genuine = {"all": np.ones_like(right), "right": right}
+    attacks = [name for name in test.columns if name != ORIGINAL]
+    for wanted, limit in limits.items():
+        for originals, chosen in genuine.items():
+            flagged = rate(negative[chosen], weights[:, chosen], limit)
+            yield _Cell(ORIGINAL, originals, "all", f"fpr@{wanted:g}"), flagged
+    together = {ALL: attacks} if len(attacks) > 1 and not auc_only else {}
+    for attack, sets in (together | {name: [name] for name in attacks}).items():
+        positive = test[sets].to_numpy().T.ravel()
+        repeated = np.tile(weights, len(sets))
+        for population in SHOWN if auc_only else POPULATIONS:
+            member = (
+                np.concatenate([facts[name][population].reindex(test.index) for name in sets])
+                if population != "all"
+                else np.ones(len(positive), dtype=bool)
+            ).astype(bool)
+            scored, its_weights = positive[member], repeated[:, member]
+            for originals in ("all",) if auc_only else ORIGINALS:
+                against = negative[genuine[originals]], weights[:, genuine[originals]]
+                cell = partial(_Cell, attack, originals, population)
+                yield cell("auc"), weighted_auc(*against, scored, its_weights)
+                if originals == "all" and not auc_only:
+                    area = weighted_partial_auc(*against, scored, its_weights, PARTIAL)
+                    yield cell("partial_auc"), area
+                    for wanted, limit in limits.items():
+                        yield cell(f"tpr@{wanted:g}"), rate(scored, its_weights, limit)
+
+
+def _precisions(averaged: Mapping[_Cell, Measured], base_rate: float) -> Iterator[Measured]:
+    """Of every true positive rate, with the false positive rate at the same threshold."""
+    for cell, true in averaged.items():
+        if cell.measure.startswith("tpr@"):
+            wanted = cell.measure.removeprefix("tpr@")
+            false = averaged[_Cell(ORIGINAL, cell.originals, "all", f"fpr@{wanted}")]
+            found = (
+                precision(t, f, base_rate)
+                for t, f in ((true.samples, false.samples), (true.points, false.points))
+            )
+            yield Measured(true.key | {"measure": f"precision@{wanted}"}, *found)
+
+
+def _averaged(key: dict[str, Any], values: np.ndarray) -> Measured:
+    """Over seeds and folds of [seeds, folds, B]; a fold without such images does not count."""
+    samples, points = np.nanmean(values, axis=(0, 1)), np.nanmean(values[:, :, 0], axis=0)
+    return Measured(key | {"seeds": values.shape[0], "folds": values.shape[1]}, samples, points)
+
+
+def _summarised(measured: Sequence[Measured]) -> list[Measured]:
+    """The AUC and the worst cell of every detector, protocol and population."""
+    groups: dict[tuple[str, ...], list[Measured]] = {}
+    for row in measured:
+        if row.key["measure"] == "auc" and row.key["originals"] == "all":
+            group = tuple(row.key[name] for name in ("detector", "protocol", "population"))
+            groups.setdefault(group, []).append(row)
+    found = []
+    for (detector, protocol, population), rows in groups.items():
+        if population not in SHOWN:
+            continue
+        pooled = [row for row in rows if row.key["attack"] == ALL]
+        cells = [row for row in rows if row.key["attack"] != ALL]
+        if protocol == "transfer":
+            cells = [row for row in cells if row.key["attack"] != row.key["case"]]
+        worst = min(cells, key=lambda row: np.nan_to_num(row.samples[0], nan=np.inf))
+        key = {"detector": detector, "protocol": protocol, "population": population}
+        for measure, of in (("auc", pooled or cells), ("worst", [worst])):
+            cell = (
+                " > ".join(dict.fromkeys([of[0].key["case"], of[0].key["attack"]]))
+                if len(of) == 1
+                else "mean"
+            )
+            stacked = np.stack([row.samples for row in of]), np.stack([row.points for row in of])
+            about = {"measure": measure, "cell": cell, **{n: of[0].key[n] for n in ("seeds", "folds")}}
+            found.append(Measured(key | about, *(np.nanmean(a, axis=0) for a in stacked)))
+    return found
+
+
+def _described(measured: Sequence[Measured], unlike: Sequence[str]) -> pd.DataFrame:
+    """A row each, with intervals and the difference from the first detector's row of the same key.
+
+    Parameters
+    ----------
+    unlike
+        Columns of the key that rows to be compared may differ in.
+    """
+    first = measured[0].key["detector"]
+
+    def alike(row: Measured) -> tuple[Any, ...]:
+        return tuple(value for name, value in row.key.items() if name not in unlike)
+
+    compared = {alike(row): row.samples for row in measured if row.key["detector"] == first}
     rows = []
-    for name, path in images.items():
-        stored, seen = store.read(path), store.read(activations[name])
-        target = np.full(len(stored["label"][:]), NO_TARGET) if name == ORIGINAL else stored["target"][:]
-        predicted = seen["predicted"][:]
-        differs = np.nan if name == ORIGINAL else (stored["predicted"][:] != predicted).mean()
-        linf, l2 = change(original, stored)
-        rows.append({
-            "set": name, "images": len(target),
-            **outcome(predicted, stored["label"][:], target),
-            "linf": linf.max(), "l2": l2.mean(), "differs": differs,
-        })  # fmt: skip
+    for row in measured:
+        found = {"value": row.samples[0], "std": np.nanstd(row.points, ddof=1), **_interval(row.samples)}
+        if row.key["detector"] != first and alike(row) in compared:
+            differs = row.samples - compared[alike(row)]
+            found["difference"] = differs[0]
+            found |= {f"difference_{end}": value for end, value in _interval(differs).items()}
+        rows.append(row.key | found)
     return pd.DataFrame(rows)
 
 
-def change(original: zarr.Group, perturbed: zarr.Group) -> tuple[np.ndarray, np.ndarray]:
-    """L-infinity and L2 norm of each image's perturbation, in pixels of 255.
-
-    Returns
-    -------
-    int64 [n], float64 [n]
-    """
-    linf, l2 = [], []
-    rows = original["images"].chunks[0]
-    for start in range(0, original["images"].shape[0], rows):
-        part = slice(start, start + rows)
-        moved = perturbed["images"][part].astype(np.int64) - original["images"][part]
-        linf.append(np.abs(moved).max((1, 2, 3)))
-        l2.append(np.sqrt((moved**2).sum((1, 2, 3))))
-    return np.concatenate(linf), np.concatenate(l2)
+def _interval(samples: np.ndarray) -> dict[str, float]:
+    drawn = samples[1:][~np.isnan(samples[1:])]
+    low, high = np.quantile(drawn, QUANTILES) if len(drawn) else (np.nan, np.nan)
+    return {"low": low, "high": high}
 
 
 def summarise(
-    evaluated: Sequence[str | Path], images: Mapping[str, str | Path],
-    activations: Mapping[str, str | Path], *,
-    scores: str | Path, summary: str | Path, outcomes: str | Path,
+    evaluated: Sequence[str | Path], verdicts: str | Path, *,
+    scores: str | Path, metrics: str | Path, summary: str | Path, **settings: Any,
 ) -> None:  # fmt: skip
-    """Write the tables of a run: all `scores`, their AUC as `summary`, and the attacks' `outcomes`."""
+    """Write all `scores` of a run as one table, and its `metrics` and their `summary`; see `evaluate`."""
     joined = pd.concat([pd.read_csv(path) for path in evaluated])
-    tables = ((scores, joined), (summary, auc(joined)), (outcomes, attacked(images, activations)))
-    for path, table in tables:
+    tables = joined, *evaluate(joined, pd.read_csv(verdicts), **settings)
+    for path, table in zip((scores, metrics, summary), tables, strict=True):
         with written(path) as part:
             table.to_csv(part, index=False)

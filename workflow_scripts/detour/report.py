@@ -14,15 +14,15 @@ from markupsafe import Markup
 from detour import store
 from detour.artefacts import written
 from detour.config import warnings
-from detour.metrics import ALL
+from detour.protocols import ALL
 from detour.store import ORIGINAL
 
 
 def write(
     out: str | Path, *,
     template: str | Path, captions: Sequence[str | Path], figures: Sequence[str | Path],
-    images: str | Path, references: Sequence[str | Path], summary: str | Path, outcomes: str | Path,
-    config: dict[str, Any],
+    images: str | Path, references: Sequence[str | Path], outcomes: str | Path, metrics: str | Path,
+    summary: str | Path, config: dict[str, Any],
 ) -> None:  # fmt: skip
     """Fill the template.
 
@@ -38,6 +38,8 @@ def write(
         The whole configuration of the run.
     """
     made = store.read(images)
+    measured = _measured(pd.read_csv(metrics))
+    names = [detector["name"] for detector in config["detectors"]]
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -46,7 +48,13 @@ def write(
         settings=yaml.safe_dump(config, sort_keys=False),
         captions={Path(path).stem: Path(path).read_text().strip() for path in captions},
         figures={Path(path).stem: _embedded(path) for path in figures},
-        auc=_auc(pd.read_csv(summary)),
+        measured=measured,
+        # Of this protocol every attack is a case of its own.
+        unknown=_unknown(measured, names),
+        controls=[attack["name"] for attack in config["attacks"] if attack["method"] == "noise"],
+        # With one attack, there is nothing to be taken together.
+        together=ALL if len(config["attacks"]) > 1 else config["attacks"][0]["name"],
+        summary=_nested(pd.read_csv(summary), ["protocol", "population", "detector", "measure"]),
         outcomes=pd.read_csv(outcomes).to_dict("records"),
         attacks={attack["name"]: attack for attack in config["attacks"]},
         versions=dict(made.attrs["versions"]) | {"python": platform.python_version()},
@@ -64,13 +72,26 @@ def _embedded(path: str | Path) -> Markup:
     return Markup("data:image/svg+xml;base64," + base64.b64encode(Path(path).read_bytes()).decode())
 
 
-def _auc(summary: pd.DataFrame) -> list[dict[str, Any]]:
-    """A row per detector and protocol, with the AUC of each attack as (mean, std)."""
-    return [
-        {
-            "detector": detector,
-            "protocol": protocol,
-            "attacks": {row.attack: (row.auc, row.std) for row in rows.itertuples()},
-        }
-        for (detector, protocol), rows in summary.groupby(["detector", "protocol"], sort=False)
-    ]
+def _measured(metrics: pd.DataFrame) -> dict[str, Any]:
+    """Rows of the table by protocol, measure, originals, population, case, detector and attack."""
+    keys = ["protocol", "measure", "originals", "population", "case", "detector", "attack"]
+    return _nested(metrics, keys)
+
+
+def _unknown(measured: dict[str, Any], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Rows of the AUC by detector and the attack that it does not know."""
+    if "unknown" not in measured:
+        return {}
+    cases = measured["unknown"]["auc"][ALL][ALL]
+    return {name: {attack: of_case[name][attack] for attack, of_case in cases.items()} for name in names}
+
+
+def _nested(table: pd.DataFrame, keys: Sequence[str]) -> dict[str, Any]:
+    """Rows under the values of those columns, each in the order in which it first stands in the table."""
+    found: dict[str, Any] = {}
+    for row in table.to_dict("records"):
+        place = found
+        for key in keys[:-1]:
+            place = place.setdefault(row[key], {})
+        place[row[keys[-1]]] = row
+    return found

@@ -1,5 +1,6 @@
 """Detectors: tell adversarial from genuine images by what the earlier stages say of them."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
@@ -16,7 +17,11 @@ from detour.detectors.neighbours import KNN
 from detour.detectors.sequences import LSTM, MLP, Logistic
 from detour.detectors.versions import Run, Versions
 from detour.folds import sources
-from detour.store import Made
+from detour.protocols import ALL, cases
+from detour.seeds import draw
+from detour.store import ORIGINAL, Made
+
+logger = logging.getLogger(__name__)
 
 
 class Detector(Protocol):
@@ -64,37 +69,75 @@ def detector(method: str, **options: Any) -> Detector:
 
 def train(
     run: Run, folds: str | Path, model: str | Path, history: str | Path, *,
-    fold: int, method: str, options: dict[str, Any], seed: int, made: Made,
+    protocol: str, fold: int, method: str, options: dict[str, Any], seed: int, made: Made,
 ) -> None:  # fmt: skip
-    """Fit a detector on a fold and write its state and its history."""
-    fitted = detector(method, **options)
-    part = {role: Versions(run, sources(folds, fold, role)) for role in ("train", "validation")}
+    """Fit the detectors that a protocol asks for on a fold, and write their states and histories.
+
+    Parameters
+    ----------
+    seed
+        Of what the detectors draw, in every fold and case something else.
+    """
+    sourced = {role: sources(folds, fold, role) for role in ("train", "validation")}
+    states, seen = {}, []
     with written(history) as table, written(model) as path:
-        seen = fitted.fit(part["train"], part["validation"], seed=seed + fold)
-        about = store.attributes_of(made, run.paths)
-        torch.save({"method": method, "options": options, "state": fitted.state(), "made": about}, path)
+        for case in cases(protocol, run.attacks):
+            logger.info("%s, %s: knows %s", protocol, case.name, ", ".join(case.known))
+            sets = [ORIGINAL, *case.known]
+            part = {role: Versions(run, found, sets) for role, found in sourced.items()}
+            fitted = detector(method, **options)
+            drawn = int(draw(seed, f"{protocol} {case.name}", fold).integers(2**31))
+            passes = fitted.fit(part["train"], part["validation"], seed=drawn)
+            states[case.name] = fitted.state()
+            seen += [{"case": case.name} | row for row in passes]
+        saved = {
+            "method": method,
+            "options": options,
+            "states": states,
+            "sources": {role: torch.from_numpy(found) for role, found in sourced.items()},
+            "made": store.attributes_of(made, run.paths),
+        }
+        torch.save(saved, path)
         pd.DataFrame(seen).to_csv(table, index=False)
 
 
-def load(model: str | Path) -> Detector:
-    """A detector as it was trained."""
+def load(model: str | Path, case: str = ALL) -> Detector:
+    """A detector as it was trained for a case of its protocol."""
     saved = torch.load(model, weights_only=True)
-    return detector(saved["method"], **saved["options"]).restored(saved["state"])
+    return detector(saved["method"], **saved["options"]).restored(saved["states"][case])
 
 
 def evaluate(
     run: Run, folds: str | Path, model: str | Path, out: str | Path, *,
-    name: str, protocol: str, fold: int,
+    name: str, protocol: str, fold: int, seed: int,
 ) -> None:  # fmt: skip
-    """Score the test images of a fold.
+    """Score the test images of a fold, and the genuine ones of its validation that thresholds are from.
 
-    The table has detector, protocol, fold, set, source, adversarial (0 or 1) and score.
+    The table has detector, protocol, seed, fold, case, role (`test` or `validation`), set, source,
+    adversarial (0 or 1) and score.
+
+    Raises
+    ------
+    ValueError
+        If the detector was trained or validated on a source of the test.
     """
-    versions = Versions(run, sources(folds, fold, "test"))
-    table = pd.DataFrame({
-        "detector": name, "protocol": protocol, "fold": fold,
-        "set": versions.set, "source": versions.source, "adversarial": versions.adversarial.astype(int),
-        "score": load(model).score(versions),
-    })  # fmt: skip
-    with written(out) as part:
-        table.to_csv(part, index=False)
+    part = {role: sources(folds, fold, role) for role in ("validation", "test")}
+    learned = torch.load(model, weights_only=True)["sources"]
+    for role, known in learned.items():
+        if len(leaked := np.intersect1d(known.numpy(), part["test"])):
+            raise ValueError(
+                f"{model}: source {leaked[0]} was in {role} and is in the test of fold {fold} of {folds}"
+                f" ({len(leaked)} such sources), expected none; delete {model} and run again"
+            )
+    tables = []
+    for case in cases(protocol, run.attacks):
+        fitted = load(model, case.name)
+        for role, sets in (("validation", [ORIGINAL]), ("test", [ORIGINAL, *case.tested])):
+            versions = Versions(run, part[role], sets)
+            tables.append(pd.DataFrame({
+                "detector": name, "protocol": protocol, "seed": seed, "fold": fold, "case": case.name,
+                "role": role, "set": versions.set, "source": versions.source,
+                "adversarial": versions.adversarial.astype(int), "score": fitted.score(versions),
+            }))  # fmt: skip
+    with written(out) as path:
+        pd.concat(tables).to_csv(path, index=False)

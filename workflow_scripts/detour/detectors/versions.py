@@ -45,6 +45,10 @@ class Run:
         return list(self.distances or self.activations or self.neighbours)
 
     @property
+    def attacks(self) -> list[str]:
+        return [name for name in self.sets if name != ORIGINAL]
+
+    @property
     def paths(self) -> list[str | Path]:
         return [path for name in STORES for path in getattr(self, name).values()]
 

@@ -1,0 +1,141 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from detour import detectors, folds, metrics
+from detour.detectors import Run
+from detour.protocols import PROTOCOLS, cases
+
+ATTACKS = ["a", "b", "c"]
+
+
+def test_known_is_every_attack():
+    (case,) = cases("known", ATTACKS)
+    assert (case.name, case.known, case.tested) == ("all", ATTACKS, ATTACKS)
+
+
+def test_unknown_leaves_each_out_once_and_tests_on_it():
+    found = cases("unknown", ATTACKS)
+    assert [case.tested for case in found] == [["a"], ["b"], ["c"]]
+    for case in found:
+        assert sorted([*case.known, *case.tested]) == ATTACKS
+
+
+def test_transfer_knows_each_alone_and_tests_on_all():
+    assert [(case.known, case.tested) for case in cases("transfer", ATTACKS)] == [
+        ([name], ATTACKS) for name in ATTACKS
+    ]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_names_tell_the_cases_apart(protocol):
+    names = [case.name for case in cases(protocol, ATTACKS)]
+    assert len(set(names)) == len(names)
+
+
+N, L, C, FOLDS = 300, 3, 4, 3
+SETS = ["original", *ATTACKS]
+LSTM = {"method": "lstm", "options": {"hidden": 8, "epochs": 8, "batch_size": 50, "lr": 0.02, "scale": "raw"}}
+
+
+@pytest.fixture
+def table(tmp_path) -> Path:
+    label = np.arange(N) % C
+    found = pd.DataFrame({"source": np.arange(N), "label": label})
+    found[[f"fold-{k}" for k in range(FOLDS)]] = folds.folds(label, FOLDS, stratify=True, seed=0)
+    found.to_csv(tmp_path / "folds.csv", index=False)
+    return tmp_path / "folds.csv"
+
+
+@pytest.fixture
+def run(rng, write_store):
+    """Distances that every attack moves, and, shuffled, the versions of every image at random among its sets."""
+
+    def write(shuffled: bool) -> Run:
+        values = rng.gamma(4, size=(len(SETS), N, L, C)).astype(np.float32)
+        values[1:, :, -1] += 4
+        if shuffled:
+            order = rng.permuted(np.tile(np.arange(len(SETS))[:, None], N), axis=0)
+            values = values[order, np.arange(N)]
+        paths = {
+            name: write_store(f"{shuffled}-{name}", {"distances": rows})
+            for name, rows in zip(SETS, values, strict=True)
+        }
+        return Run(paths)
+
+    return write
+
+
+def scored(run, table, made, protocol: str, fold: int, seed: int = 0) -> pd.DataFrame:
+    paths = [table.with_name(name) for name in ("model.pt", "history.csv", "scores.csv")]
+    detectors.train(run, table, *paths[:2], protocol=protocol, fold=fold, seed=seed, made=made, **LSTM)
+    detectors.evaluate(run, table, paths[0], paths[2], name="lstm", protocol=protocol, fold=fold, seed=seed)
+    return pd.read_csv(paths[2])
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("shuffled", [True, False])
+def test_shuffled_labels_give_chance(run, table, made, protocol, shuffled):
+    """And in order they do not, so that there was something to be found."""
+    versions = run(shuffled)
+    scores = pd.concat([scored(versions, table, made, protocol, fold) for fold in range(FOLDS)])
+    verdicts = pd.DataFrame({"set": np.repeat(SETS, N), "source": np.tile(np.arange(N), len(SETS))})
+    verdicts[["right", "successful", "hit", "failed"]] = True
+    _, summary = metrics.evaluate(scores, verdicts, draws=500, fpr=[0.1], base_rate=0.001, seed=0)
+    row = summary[(summary["measure"] == "auc") & (summary["population"] == "all")].iloc[0]
+    error = (row["high"] - row["low"]) / 4
+    assert error < 0.04
+    assert abs(row["value"] - 0.5) < 3 * error if shuffled else row["value"] > 0.8
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_scores_are_of_the_test_and_of_the_validation_s_originals(run, table, made, protocol):
+    scores = scored(run(False), table, made, protocol, fold=1)
+    expected = {
+        (case.name, role, name, source)
+        for case in cases(protocol, ATTACKS)
+        for role, sets in (("validation", ["original"]), ("test", ["original", *case.tested]))
+        for name in sets
+        for source in folds.sources(table, 1, role)
+    }
+    found = list(scores[["case", "role", "set", "source"]].itertuples(index=False, name=None))
+    assert set(found) == expected
+    assert len(found) == len(expected)
+    assert ((scores["set"] != "original") == scores["adversarial"]).all()
+    assert (scores[["detector", "protocol", "seed", "fold"]] == ["lstm", protocol, 0, 1]).all(axis=None)
+
+
+def test_an_attack_that_is_not_known_leaves_no_trace_in_its_detector(run, table, made, write_store):
+    """Whatever the left-out attack does, and if it did nothing, its detector is the same."""
+    before = run(False)
+    scored(before, table, made, "unknown", fold=0)
+    first = detectors.load(table.with_name("model.pt"), "b").state()["net"]
+    other = write_store("other", {"distances": np.zeros((N, L, C), np.float32)})
+    scored(Run(dict(before.distances) | {"b": other}), table, made, "unknown", fold=0)
+    again = detectors.load(table.with_name("model.pt"), "b").state()["net"]
+    changed = detectors.load(table.with_name("model.pt"), "a").state()["net"]
+    assert all((first[name] == again[name]).all() for name in first)
+    assert any((first[name] != changed[name]).any() for name in first)
+
+
+def test_a_seed_trains_another_detector(run, table, made):
+    versions = run(False)
+    first, again, other = (scored(versions, table, made, "known", 0, seed)["score"] for seed in (0, 0, 1))
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize("role", ["train", "validation"])
+def test_a_planted_leak_is_refused(run, table, made, role):
+    """A source of the test that the detector learned from, as after an edit of the folds."""
+    versions = run(False)
+    scored(versions, table, made, "known", fold=0)
+    dealt = pd.read_csv(table)
+    source = dealt["source"][dealt["fold-0"] == role].iloc[0]
+    dealt.loc[dealt["source"] == source, "fold-0"] = "test"
+    dealt.to_csv(table, index=False)
+    job = {"name": "lstm", "protocol": "known", "fold": 0, "seed": 0}
+    with pytest.raises(ValueError, match=f"source {source} was in {role} and is in the test of fold 0"):
+        detectors.evaluate(versions, table, table.with_name("model.pt"), table.with_name("scores.csv"), **job)

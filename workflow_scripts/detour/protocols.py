@@ -1,0 +1,53 @@
+"""Protocols: which attacks a detector knows in training, and which it is tested on."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One of the detectors that a protocol asks for.
+
+    Parameters
+    ----------
+    name
+        `all`, or the attack that tells the case from the protocol's others.
+    known
+        Attacks in training and validation.
+    tested
+        Attacks in the test.
+    """
+
+    name: str
+    known: Sequence[str]
+    tested: Sequence[str]
+
+
+def _known(attacks: Sequence[str]) -> list[Case]:
+    """Every attack in training and test, as in Caldelli et al. 2019."""
+    return [Case(ALL, attacks, attacks)]
+
+
+def _unknown(attacks: Sequence[str]) -> list[Case]:
+    """Each attack is left out of training and validation, and is the one of the test."""
+    return [Case(left_out, [a for a in attacks if a != left_out], [left_out]) for left_out in attacks]
+
+
+def _transfer(attacks: Sequence[str]) -> list[Case]:
+    """Each attack is the only one in training, and all are in the test."""
+    return [Case(alone, [alone], attacks) for alone in attacks]
+
+
+# A new protocol is one function and one line here, and its name in the schema.
+PROTOCOLS: dict[str, Callable[[Sequence[str]], list[Case]]] = {
+    "known": _known,
+    "unknown": _unknown,
+    "transfer": _transfer,
+}
+
+
+def cases(protocol: str, attacks: Sequence[str]) -> list[Case]:
+    """The detectors that a protocol asks for, over those attacks."""
+    return PROTOCOLS[protocol](attacks)

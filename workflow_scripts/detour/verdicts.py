@@ -1,0 +1,101 @@
+"""Verdicts: what the classifier takes every version of every image for, and what the attacks did to it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import zarr
+
+from detour import store
+from detour.artefacts import written
+from detour.store import NO_TARGET, ORIGINAL
+
+
+def judged(images: Mapping[str, str | Path], activations: Mapping[str, str | Path]) -> pd.DataFrame:
+    """What each version of each image is taken for, from the stored bytes.
+
+    Parameters
+    ----------
+    images, activations
+        Stores by set.
+
+    Returns
+    -------
+    DataFrame
+        set, source, label, target (-1: none), before and after (the classes that the original and this
+        version are taken for), right (before is the label), successful (right, and after is another class),
+        hit (after is the target, and before was not), failed (right, and after still), linf and l2 (of the
+        change, in pixels of 255), differs (the classifier takes it for something else in the precision of
+        the attack than in float32, which all else is told by).
+    """
+    original = store.read(images[ORIGINAL])
+    before = store.read(activations[ORIGINAL])["predicted"][:]
+    tables = []
+    for name, path in images.items():
+        stored = store.read(path)
+        label, after = stored["label"][:], store.read(activations[name])["predicted"][:]
+        target = np.full_like(label, NO_TARGET) if name == ORIGINAL else stored["target"][:]
+        right = before == label
+        linf, l2 = change(original, stored)
+        tables.append(pd.DataFrame({
+            "set": name, "source": stored["source"][:], "label": label, "target": target,
+            "before": before, "after": after, "right": right,
+            "successful": right & (after != label),
+            "hit": (after == target) & (before != target),
+            "failed": right & (after == label),
+            "linf": linf, "l2": l2,
+            "differs": False if name == ORIGINAL else stored["predicted"][:] != after,
+        }))  # fmt: skip
+    return pd.concat(tables, ignore_index=True)
+
+
+def change(original: zarr.Group, perturbed: zarr.Group) -> tuple[np.ndarray, np.ndarray]:
+    """L-infinity and L2 norm of each image's perturbation, in pixels of 255.
+
+    Returns
+    -------
+    int64 [n], float64 [n]
+    """
+    linf, l2 = [], []
+    rows = original["images"].chunks[0]
+    for start in range(0, original["images"].shape[0], rows):
+        part = slice(start, start + rows)
+        moved = perturbed["images"][part].astype(np.int64) - original["images"][part]
+        linf.append(np.abs(moved).max((1, 2, 3)))
+        l2.append(np.sqrt((moved**2).sum((1, 2, 3))))
+    return np.concatenate(linf), np.concatenate(l2)
+
+
+def outcome(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """What each attack did to the classifier.
+
+    Returns
+    -------
+    DataFrame
+        set, images, accuracy, target_hits (share taken for the target, NaN without one), successful (share
+        of the images that were right), linf (the largest), l2 (mean), differs (share).
+    """
+    rows = []
+    for name, of_set in verdicts.groupby("set", sort=False):
+        aimed = of_set[of_set["target"] != NO_TARGET]
+        attacked = of_set["right"] & (name != ORIGINAL)
+        rows.append({
+            "set": name, "images": len(of_set), "accuracy": (of_set["after"] == of_set["label"]).mean(),
+            "target_hits": (aimed["after"] == aimed["target"]).mean(),
+            "successful": of_set["successful"][attacked].mean(),
+            "linf": of_set["linf"].max(), "l2": of_set["l2"].mean(),
+            "differs": np.nan if name == ORIGINAL else of_set["differs"].mean(),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def judge(
+    images: Mapping[str, str | Path], activations: Mapping[str, str | Path], *,
+    verdicts: str | Path, outcomes: str | Path,
+) -> None:  # fmt: skip
+    """Write the tables of `judged`, a row per version of an image, and of `outcome`, a row per set."""
+    table = judged(images, activations)
+    for path, rows in ((verdicts, table), (outcomes, outcome(table))):
+        with written(path) as part:
+            rows.to_csv(part, index=False)

@@ -15,7 +15,9 @@ include: "rules/images.smk"
 include: "rules/attacks.smk"
 include: "rules/activations.smk"
 include: "rules/medoids.smk"
+include: "rules/gaussians.smk"
 include: "rules/distances.smk"
+include: "rules/neighbours.smk"
 include: "rules/verdicts.smk"
 include: "rules/folds.smk"
 include: "rules/detectors.smk"
@@ -32,6 +34,8 @@ wildcard_constraints:
     set="|".join(SETS),
     attack="|".join(ATTACKS),
     layer="|".join(map(re.escape, LAYERS)),
+    representative="|".join(REPRESENTATIVES),
+    metric="l2|cosine",
     detector="|".join(DETECTORS),
     protocol="|".join(config["protocols"]),
     shard=r"\d+",
@@ -61,9 +65,19 @@ rule medoids:
         MEDOIDS,
 
 
+rule gaussians:
+    input:
+        GAUSSIANS,
+
+
 rule distances:
     input:
-        DISTANCES.values(),
+        [list(measured.values()) for measured in DISTANCES.values()],
+
+
+rule neighbours:
+    input:
+        NEIGHBOURS.values(),
 
 
 rule detectors:

@@ -17,7 +17,7 @@ import torch
 
 from benchmarks import timing
 from benchmarks.sections import Table
-from detour import activations, attacks, classifiers, detectors, distances, images, medoids, store
+from detour import activations, attacks, classifiers, detectors, distances, images, medoids, neighbours, store
 from detour.attacks import Attack
 from detour.compute import Dask
 from detour.images import Digits
@@ -164,9 +164,8 @@ def trained(folder: Path, n: int) -> Callable[[], object]:
 def searched(folder: Path, n: int) -> Callable[[], object]:
     reference = written(folder / "reference.zarr.zip", n, x=gamma(WIDTH), label=labels)
     queries = written(folder / "o.zarr.zip", 100, x=gamma(WIDTH), **LABELS)
-    sets = {store.ORIGINAL: queries}
-    versions = detectors.Versions(detectors.Run(sets, sets, [reference]), np.arange(100))
-    return partial(detectors.KNN(layer="x", k=[10]).restored({"chosen": 10}).score, versions)
+    out = folder / "n.zarr.zip"
+    return partial(neighbours.find, queries, [reference], out, layers=["x"], k=10, made=MADE)
 
 
 # What grows, from how many, and what prepares the call.
@@ -178,5 +177,5 @@ STAGES: dict[str, tuple[str, int, Callable[[Path, int], Callable[[], object]]]] 
     "medoids, ten larger classes": ("images", 10_000, partial(found, count=10)),
     "distances to 1,000 medoids": ("images", 2_000, measured),
     "detectors, LSTM": ("images", 2_000, trained),
-    "detectors, kNN": ("reference images", 50_000, searched),
+    "neighbours": ("reference images", 50_000, searched),
 }

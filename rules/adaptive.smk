@@ -12,7 +12,7 @@ rule adapt:
     input:
         classifier="<run>/classifier.pt",
         images=IMAGES["original"],
-        distances=DISTANCES["original"],
+        distances=DISTANCES[PAPER_S]["original"],
         medoids=MEDOIDS,
         folds="<run>/folds.csv",
         model=expand(

@@ -49,7 +49,7 @@ try:
         say=logger.info,
     )
     for i, entry in enumerate(config["detectors"]):
-        if "layer" in entry:
+        if entry.get("layer", "best") != "best":
             entry["layer"] = layer(entry["layer"], LAYERS, f"detectors[{i}].layer")
 except (ConfigError, OSError) as error:
     raise WorkflowError(error) from None
@@ -77,9 +77,19 @@ def without(section, *keys):
 
 ATTACKS = {attack["name"]: attack for attack in config["attacks"]}
 SETS = ["original", *ATTACKS]
-DETECTORS = {detector["name"]: detector for detector in config["detectors"]}
+MEASURED = ("representative", "metric")
+DETECTORS = {
+    detector["name"]: without(detector, *MEASURED) for detector in config["detectors"]
+}
+# Which distances a detector reads; the figures show the paper's.
+PAPER_S = "medoid-l2"
+MEASURE = {
+    detector["name"]: "-".join(detector[key] for key in MEASURED)
+    for detector in config["detectors"]
+    if "metric" in detector
+}
 # Others learn the same whatever the seed, as their classes say.
-SEEDED = ["lstm"]
+SEEDED = ["lstm", "mlp", "lid"]
 SEEDS = {
     name: config["seeds"] if entry["method"] in SEEDED else config["seeds"][:1]
     for name, entry in DETECTORS.items()
@@ -112,7 +122,13 @@ IMAGES = {s: f"<run>/images/{s}.zarr.zip" for s in SETS}
 ACTIVATIONS = {s: f"<run>/activations/{s}.zarr.zip" for s in SETS}
 REFERENCES = [f"<run>/activations/reference/{shard}.zarr.zip" for shard in SHARDS]
 MEDOIDS = [f"<run>/medoids/{layer}.zarr.zip" for layer in LAYERS]
-DISTANCES = {s: f"<run>/distances/{s}.zarr.zip" for s in SETS}
+GAUSSIANS = [f"<run>/gaussians/{layer}.zarr.zip" for layer in LAYERS]
+NEIGHBOURS = {s: f"<run>/neighbours/{s}.zarr.zip" for s in SETS}
+DISTANCES = {
+    measure: {s: f"<run>/distances/{measure}/{s}.zarr.zip" for s in SETS}
+    for measure in dict.fromkeys([PAPER_S, *MEASURE.values()])
+}
+REPRESENTATIVES = {"medoid": MEDOIDS, "centroid": GAUSSIANS}
 TABLES = {
     name: f"<run>/{name}.csv"
     for name in ("verdicts", "outcomes", "scores", "metrics", "summary")
@@ -132,17 +148,43 @@ EVALUATED = [
 ]
 
 # What a method reads, as its class says: another change does not make it rerun.
-READS = {"lstm": ["distances"], "knn": ["activations", "references"]}
+READS = {
+    "lstm": ["distances"],
+    "mlp": ["distances"],
+    "logistic": ["distances"],
+    "knn": ["activations", "neighbours"],
+    "knn_distance": ["neighbours"],
+    "mahalanobis": ["activations", "gaussians"],
+    "lid": ["activations"],
+    "max_softmax": ["activations"],
+    "energy": ["activations"],
+}
 STORES = {
-    "distances": list(DISTANCES.values()),
     "activations": list(ACTIVATIONS.values()),
-    "references": REFERENCES,
+    "neighbours": list(NEIGHBOURS.values()),
+    "gaussians": GAUSSIANS,
 }
 
 
 def stores(wildcards):
-    method = DETECTORS[wildcards.detector]["method"]
-    return {name: STORES[name] for name in READS[method]}
+    read = READS[DETECTORS[wildcards.detector]["method"]]
+    measured = DISTANCES[MEASURE.get(wildcards.detector, PAPER_S)]
+    every = STORES | {"distances": list(measured.values())}
+    return {name: every[name] for name in read}
+
+
+# Neighbours are looked for once, as many and where any detector needs them.
+SEARCHING = [
+    entry for entry in DETECTORS.values() if "neighbours" in READS[entry["method"]]
+]
+SEARCHED = {
+    "layers": [
+        layer
+        for layer in LAYERS
+        if any(entry.get("layer", "best") in ("best", layer) for entry in SEARCHING)
+    ],
+    "k": max((k for entry in SEARCHING for k in entry["k"]), default=0),
+}
 
 
 GPU = 0 if config["device"] == "cpu" else 1
@@ -155,7 +197,7 @@ def growing(amount):
 
 COMPUTE = {key: config[key] for key in ("device", "batch_size")}
 
-# What computes medoids, distances and neighbours. It changes no byte of them, so it reruns nothing: Snakemake
+# What computes medoids, Gaussians, distances and neighbours. It changes no byte of them, so it reruns nothing: Snakemake
 # does not compare params of functions that take `input`.
 DASK = settings(**config["dask"])
 

@@ -23,7 +23,6 @@ rule train:
             seed=int(wildcards.seed),
         ),
         code=digest("train.py"),
-        dask=dask,
     message:
         "detectors: train {wildcards.detector} ({wildcards.protocol}) on fold {wildcards.fold}, seed {wildcards.seed}"
     script:
@@ -54,7 +53,6 @@ rule evaluate:
             seed=int(wildcards.seed),
         ),
         code=digest("evaluate.py"),
-        dask=dask,
     message:
         "detectors: evaluate {wildcards.detector} ({wildcards.protocol}) on fold {wildcards.fold}, seed {wildcards.seed}"
     script:

@@ -7,7 +7,10 @@ FIGURES = {
     "roc": (KNOWN, DRAWN),
     "roc-attacks": (KNOWN, DRAWN),
     "transfer": ({"metrics": TABLES["metrics"]}, DRAWN),
-    "path": ({"distances": DISTANCES.values(), "outcomes": TABLES["outcomes"]}, SHOWN),
+    "path": (
+        {"distances": DISTANCES[PAPER_S].values(), "outcomes": TABLES["outcomes"]},
+        SHOWN,
+    ),
     "tsne": (
         {
             "images": IMAGES["original"],

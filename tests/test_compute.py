@@ -16,9 +16,8 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_info
 
-from detour import compute, detectors, distances, medoids, store
+from detour import compute, distances, gaussians, medoids, neighbours, store
 from detour.compute import Dask
-from detour.detectors import KNN, Run, Versions
 
 # For one machine; a cluster needs no more than cores and memory.
 SLURM = {
@@ -103,10 +102,11 @@ WITHOUT_SLURM = pytest.mark.parametrize("dask", [*HERE, "cluster"], indirect=Tru
 
 @pytest.fixture
 def stages(rng, write_store, made, tmp_path, monkeypatch):
-    """A run of the three stages, which gives the bytes of what they find and the digests of the stores."""
+    """A run of the stages on Dask, which gives the digests of the stores."""
     # Many blocks, and more than one round of them.
     monkeypatch.setattr(store, "CHUNK_BYTES", 2_000)
-    monkeypatch.setattr(detectors, "ENTRIES", 1_000)
+    monkeypatch.setattr(neighbours, "ENTRIES", 1_000)
+    monkeypatch.setattr(gaussians, "ENTRIES", 1_000)
     monkeypatch.setattr(compute, "ROUND", 3)
     layers = ["a", "b"]
 
@@ -119,27 +119,21 @@ def stages(rng, write_store, made, tmp_path, monkeypatch):
         write_store(f"r{i}", rows(len(at)) | {"label": label[at], "logits": np.zeros((len(at), 12))})
         for i, at in enumerate(shards)
     ]
-    sets = {
-        name: write_store(
-            name, rows(60) | {"label": np.arange(60) % 12, "predicted": np.arange(60) % 7}, layers=layers
-        )
-        for name in ("original", "attack")
-    }
+    images = write_store(
+        "set", rows(60) | {"label": np.arange(60) % 12, "predicted": np.arange(60) % 7}, layers=layers
+    )
 
-    def run(dask: Dask) -> list[bytes | str]:
+    def run(dask: Dask) -> list[str]:
         found = [tmp_path / f"m-{layer}.zarr.zip" for layer in layers]
         # As a job names them: from where it runs.
         near = [Path(os.path.relpath(path)) for path in references]
         for layer, path in zip(layers, found, strict=True):
             medoids.find(near, path, layer=layer, dask=dask, made=made)
-        distances.measure(
-            os.path.relpath(sets["attack"]), found, tmp_path / "d.zarr.zip", dask=dask, made=made
-        )
-        knn = KNN(layer="b", k=[9]).restored({"chosen": 9})
-        scores = knn.score(Versions(Run(sets, sets, near, dask), np.arange(50)))
-        stores = [*found, tmp_path / "d.zarr.zip"]
-        arrays = [array[:].tobytes() for path in stores for _, array in sorted(store.read(path).arrays())]
-        return [scores.tobytes(), *arrays, *map(store.digest, stores)]
+        here, *others = os.path.relpath(images), *(tmp_path / f"{x}.zarr.zip" for x in "dng")
+        distances.measure(here, found, others[0], dask=dask, made=made)
+        neighbours.find(here, near, others[1], layers=layers, k=9, dask=dask, made=made)
+        gaussians.fit(near, others[2], layer="b", dask=dask, made=made)
+        return [store.digest(path) for path in (*found, *others)]
 
     return run
 

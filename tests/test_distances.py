@@ -24,6 +24,18 @@ def test_equal_brute_force(n, C, N, offset, seed):
     np.testing.assert_allclose(found, brute_force(x, medoids), rtol=1e-12, atol=1e-12)
 
 
+def test_cosine_is_one_less_the_cosine_of_the_angle(rng):
+    x, other = (rng.normal(size=(m, 5)).astype(np.float32) for m in (7, 3))
+    expected = [[1 - a @ b / np.sqrt(a @ a * (b @ b)) for b in other.astype(float)] for a in x.astype(float)]
+    np.testing.assert_allclose(distances.distances(x, other, "cosine"), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_zero_vector_has_no_angle_and_is_at_distance_one(rng):
+    x = np.array([[0, 0], [3, 4]], np.float32)
+    found = distances.distances(x, np.array([[0, 0], [6, 8]], np.float32), "cosine")
+    np.testing.assert_allclose(found, [[1, 1], [1, 0]], atol=1e-12)
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("chunk", [36, store.CHUNK_BYTES])
 def test_store_is_images_by_layers_by_classes(rng, write_store, made, tmp_path, monkeypatch, threads, chunk):
@@ -40,3 +52,18 @@ def test_store_is_images_by_layers_by_classes(rng, write_store, made, tmp_path, 
     assert found["distances"].dtype == np.float32
     np.testing.assert_array_equal(found["distances"][:], expected.astype(np.float32))
     np.testing.assert_array_equal(found["predicted"][:], labels["predicted"])
+
+
+def test_any_representative_by_any_metric(rng, write_store, made, tmp_path):
+    x = rng.normal(size=(7, 4)).astype(np.float32)
+    activations = write_store("set", {"a": x, "label": np.arange(7), "predicted": np.arange(7)}, layers=["a"])
+    kinds = {"medoid": ("medoid", x[:3]), "centroid": ("mean", rng.normal(size=(3, 4)))}
+    for representative, (array, rows) in kinds.items():
+        path = write_store(representative, {array: rows}, layer="a")
+        for metric in ("l2", "cosine"):
+            out = tmp_path / f"{representative}-{metric}.zarr.zip"
+            distances.measure(
+                activations, [path], out, representative=representative, metric=metric, made=made
+            )
+            expected = distances.distances(x, rows, metric)[:, None]
+            np.testing.assert_array_equal(store.read(out)["distances"][:], expected.astype(np.float32))

@@ -117,7 +117,7 @@ def test_what_is_kept_of_a_class_is_its_medoid_alone(rng):
 def test_classes_that_begin_in_one_chunk_are_read_together():
     label = np.repeat([3, 4, 5, 6, 7], [2, 3, 9, 1, 4])
     rows = [[slice(0, 2), slice(2, 5)], [slice(5, 14)], [slice(14, 15)], [slice(15, 19)]]
-    assert medoids._by_chunk(label, 5) == rows
+    assert medoids.classes_by_rows(label, 5) == rows
 
 
 def test_a_class_without_images_is_named(write_store, made, tmp_path):

@@ -63,7 +63,7 @@ def run(rng, write_store):
             name: write_store(f"{shuffled}-{name}", {"distances": rows})
             for name, rows in zip(SETS, values, strict=True)
         }
-        return Run(paths, {}, [])
+        return Run(paths)
 
     return write
 
@@ -113,7 +113,7 @@ def test_an_attack_that_is_not_known_leaves_no_trace_in_its_detector(run, table,
     scored(before, table, made, "unknown", fold=0)
     first = detectors.load(table.with_name("model.pt"), "b").state()["net"]
     other = write_store("other", {"distances": np.zeros((N, L, C), np.float32)})
-    scored(Run(dict(before.distances) | {"b": other}, {}, []), table, made, "unknown", fold=0)
+    scored(Run(dict(before.distances) | {"b": other}), table, made, "unknown", fold=0)
     again = detectors.load(table.with_name("model.pt"), "b").state()["net"]
     changed = detectors.load(table.with_name("model.pt"), "a").state()["net"]
     assert all((first[name] == again[name]).all() for name in first)

@@ -103,15 +103,23 @@ def test_comments_and_docstrings_anywhere(copied):
 CONFIGURATION = {
     "eps of an attack": (
         lambda settings: settings["attacks"][0].update(eps=24),
-        rf"(images|activations|distances)/step|{JUDGED}",
+        rf"(images|activations|neighbours|distances/medoid-l2)/step|{JUDGED}",
     ),
     "a new attack": (
         lambda settings: settings["attacks"].append({"name": "new", "method": "fgsm", "eps": 8}),
-        rf"(images|activations|distances)/new|{JUDGED}",
+        rf"(images|activations|neighbours|distances/medoid-l2)/new|{JUDGED}",
     ),
     "epochs of a detector": (
         lambda settings: settings["detectors"][0].update(epochs=4),
         rf"detectors/lstm/.*|{SCORED}",
+    ),
+    "another metric": (
+        lambda settings: settings["detectors"][0].update(metric="cosine"),
+        rf"distances/medoid-cosine/.*|detectors/lstm/.*|{SCORED}",
+    ),
+    "more neighbours": (
+        lambda settings: settings["detectors"][1].update(k=[5, 101]),
+        rf"neighbours/.*|detectors/knn/.*|{SCORED}",
     ),
     "a new detector": (
         lambda settings: settings["detectors"].append({"name": "new", "method": "knn", "k": [3]}),
@@ -120,15 +128,15 @@ CONFIGURATION = {
     "number of folds": (lambda settings: settings["folds"].update(count=3), rf"folds\.csv|{TRAINED}"),
     "a layer less": (
         lambda settings: settings["classifier"]["layers"].pop(1),
-        rf"activations/.*|medoids/.*|distances/.*|{JUDGED}",
+        rf"activations/.*|medoids/.*|distances/.*|neighbours/.*|{JUDGED}",
     ),
     "training of the classifier": (
         lambda settings: settings["classifier"]["training"].update(epochs=3),
-        rf"classifier\.pt|images/(?!original).*|activations/.*|medoids/.*|distances/.*|{JUDGED}",
+        rf"classifier\.pt|images/(?!original).*|activations/.*|medoids/.*|distances/.*|neighbours/.*|{JUDGED}",
     ),
     "number of shards": (
         lambda settings: settings["dataset"].update(shards=3),
-        rf"activations/reference/.*|medoids/.*|distances/.*|figures/(path|tsne).*|{TRAINED}",
+        rf"activations/reference/.*|medoids/.*|distances/.*|neighbours/.*|figures/(path|tsne).*|{TRAINED}",
     ),
     "samples shown": (
         lambda settings: settings["figures"].update(samples=3),
@@ -147,7 +155,7 @@ def test_configuration(copied, change):
 LIBRARY = "workflow_scripts/detour"
 CODE = {
     "attacks": (f"{LIBRARY}/attacks.py", "METHODS:", "NEW = 1\nMETHODS:",
-                rf"(images|activations|distances)/(step|noise)|{JUDGED}"),
+                rf"(images|activations|neighbours|distances/medoid-l2)/(step|noise)|{JUDGED}"),
     "medoids": (f"{LIBRARY}/medoids.py", "CACHED = 2**18", "CACHED = 2**17",
                 rf"medoids/.*|distances/.*|figures/path.*|detectors/lstm/.*|{SCORED}"),
     "figures": (f"{LIBRARY}/figures.py", '"#0072B2"', '"#0072B3"', r"figures/.*|report\.html"),
@@ -167,8 +175,8 @@ def test_code(copied, change):
 @pytest.mark.parametrize(
     ("library", "release", "reruns"),
     [
-        ("cleverhans", "9.9.0", rf"(images|activations|distances)/(step|noise)|{JUDGED}"),
-        ("torch", "9.9.0", rf"classifier\.pt|images/.*|activations/.*|medoids/.*|distances/.*|folds\.csv|{JUDGED}"),
+        ("cleverhans", "9.9.0", rf"(images|activations|neighbours|distances/medoid-l2)/(step|noise)|{JUDGED}"),
+        ("torch", "9.9.0", rf"classifier\.pt|images/.*|activations/.*|medoids/.*|distances/.*|neighbours/.*|folds\.csv|{JUDGED}"),
         ("torch", "a patch", ""),
         ("zarr", "9.9.0", ""),
         ("dask", "9.9.0", ""),
@@ -271,7 +279,7 @@ def test_what_was_planned_is_what_is_done(in_folders):
     names = {str(p.relative_to(in_folders.results)).removesuffix(".zarr.zip") for p in again}
     assert names == {
         "activations/reference/1", "medoids/maxpool", "medoids/layer4.1",
-        "distances/original", "distances/step",
+        "distances/medoid-l2/original", "distances/medoid-l2/step",
     }  # fmt: skip
     shard = store.read(in_folders.results / "activations/reference/1.zarr.zip")
     np.testing.assert_array_equal(shard["layer4.1"][0], shard["layer4.1"][1])

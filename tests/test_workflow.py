@@ -69,7 +69,7 @@ def test_each_job_says_what_it_does_and_keeps_a_log(finished):
 
 def test_every_artefact_is_there_and_says_what_made_it(finished):
     stores = sorted(finished.results.rglob("*.zarr.zip"))
-    assert len(stores) == 3 + 3 + 2 + 3 + 3
+    assert len(stores) == 3 + 3 + 2 + 3 + 3 + 3
     for path in stores:
         attributes = store.read(path).attrs
         assert {"settings", "code", "threads", "sources", "versions"} <= set(attributes)
@@ -103,7 +103,9 @@ def test_jobs_use_the_library_beside_them_whatever_is_installed(tmp_path):
         ("adversarials", {"classifier": 1, "image": 1, "attack": 2}),
         ("activations", {"activation": 3, "reference_activation": 2}),
         ("medoids", {"classifier": 1, "reference_activation": 2, "medoid": 3}),
+        ("gaussians", {"reference_activation": 2, "gaussian": 3}),
         ("distances", {"medoid": 3, "distance": 3}),
+        ("neighbours", {"reference_activation": 2, "neighbour": 3}),
         ("detectors", {"fold": 1, "train": 4, "evaluate": 4}),
         ("figures", {"summary": 1, "figure_tsne": 1, "figure_roc": 1}),
     ],
@@ -123,11 +125,11 @@ def test_another_scheduler_reruns_nothing_and_gives_the_same_bytes(copied):
     assert planned(copied) == {}
     before = {
         path: store.digest(path)
-        for pattern in ("medoids/*.zip", "distances/*.zip", "detectors/knn/**/scores.csv")
+        for pattern in ("medoids/*.zip", "distances/*/*.zip", "neighbours/*.zip")
         for path in copied.results.glob(pattern)
     }
-    assert len(before) == 3 + 3 + 2
-    ran = copied.snakemake("detectors", "--forcerun", "medoid", "distance")
+    assert len(before) == 3 + 3 + 3
+    ran = copied.snakemake("detectors", "--forcerun", "medoid", "distance", "neighbour")
     assert ran.returncode == 0, ran.stdout
     assert {path: store.digest(path) for path in before} == before
 
@@ -156,7 +158,7 @@ def test_a_wrong_configuration_stops_before_any_job(copied):
 
 def test_a_failed_job_shows_its_log_and_the_same_command_goes_on(copied):
     scores = (copied.results / "scores.csv").read_bytes()
-    broken = copied.results / "distances/step.zarr.zip"
+    broken = copied.results / "distances/medoid-l2/step.zarr.zip"
     content = broken.read_bytes()
     broken.write_bytes(content[: len(content) // 2])
     ran = copied.snakemake("--forcerun", "train")
@@ -193,7 +195,7 @@ def test_the_schema_has_every_entry_of_the_tables():
 
 def test_the_rules_give_detectors_what_their_classes_read():
     text = (ROOT / "rules/common.smk").read_text()
-    reads = ast.literal_eval(re.search(r"^READS = (.*)$", text, re.MULTILINE).group(1))
+    reads = ast.literal_eval(re.search(r"^READS = (\{.*?^\})", text, re.MULTILINE | re.DOTALL).group(1))
     assert reads == {name: detector.reads for name, detector in detectors.METHODS.items()}
 
 
@@ -315,7 +317,7 @@ def assert_twelve_layers(workflow: Workflow, classes: int) -> None:
     medoids = [store.read(results / f"medoids/{layer}.zarr.zip")["medoid"].shape for layer in layers]
     assert medoids == [(classes, width) for width in WIDTHS]
     n = store.read(results / "images/original.zarr.zip")["label"].shape[0]
-    for path in (results / "distances").iterdir():
+    for path in (results / "distances/medoid-l2").iterdir():
         distances = store.read(path)["distances"][:]
         assert distances.shape == (n, 12, classes)
         assert np.isfinite(distances).all()

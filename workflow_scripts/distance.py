@@ -9,8 +9,9 @@ settings = json.loads(snakemake.params.settings)
 dask = Dask(snakemake.threads, **json.loads(snakemake.params.dask))
 distances.measure(
     snakemake.input.activations,
-    snakemake.input.medoids,
+    snakemake.input.representatives,
     snakemake.output[0],
     dask=dask,
     made=Made(settings, snakemake.params.code, snakemake.threads),
+    **settings,
 )

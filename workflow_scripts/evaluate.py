@@ -3,13 +3,11 @@ import json
 import torch
 
 from detour import detectors, logs
-from detour.compute import Dask
-from detour.detectors import Run
+from detour.detectors.versions import STORES, Run
 
 logs.to_file(snakemake.log[0])
 torch.set_num_threads(snakemake.threads)
 settings = json.loads(snakemake.params.settings)
-dask = Dask(snakemake.threads, **json.loads(snakemake.params.dask))
-stores = {name: snakemake.input.get(name, ()) for name in ("distances", "activations", "references")}
-run = Run.of(**stores, dask=dask)
+stores = {name: snakemake.input.get(name, ()) for name in STORES}
+run = Run.of(**stores)
 detectors.evaluate(run, snakemake.input.folds, snakemake.input.model, snakemake.output[0], **settings)

@@ -330,7 +330,7 @@ def judge(
     def all_of(name: str) -> np.ndarray:
         return np.concatenate([batch[name] for batch in recorded])
 
-    versions = Versions(Run({}, {}, []), np.arange(len(images)))
+    versions = Versions(Run(), np.arange(len(images)))
     versions.distances = np.stack(
         [
             distances(all_of(name), medoid).astype(np.float32)
@@ -365,7 +365,7 @@ def adapt(
         Of this run: which images are attacked, and random targets.
     """
     detector: Differentiable = detectors.load(model)  # type: ignore[assignment]
-    genuine = Versions(Run({ORIGINAL: distances}, {}, []), sources(folds, fold, "validation"))
+    genuine = Versions(Run({ORIGINAL: distances}), sources(folds, fold, "validation"))
     limit = threshold(detector.score(genuine), adaptive.fpr)
     if np.isinf(limit):
         raise ValueError(

@@ -29,7 +29,7 @@ Config = dict[str, Any]
 DIGITS, DIGITS_RAREST = 1797, 174
 
 # Methods of detectors that can be descended, which their `logits` is for.
-DIFFERENTIABLE = ("lstm",)
+DIFFERENTIABLE = ("lstm", "mlp", "logistic")
 
 
 class ConfigError(ValueError):
@@ -339,6 +339,19 @@ def _images(config: Config) -> Iterator[str]:
         )
     elif total < groups:
         yield f"folds.count: found {groups // 2}, allowed: at most half the {total} test images"
+    # Those of the smallest training part, less one: an image's own stays out of its batch.
+    most = total - 2 * -(-total // groups) - 1
+    for i, detector in enumerate(config["detectors"]):
+        if detector.get("batch", 0) > most:
+            yield (
+                f"detectors[{i}].batch: found {detector['batch']}, allowed: at most {most}, of {total} test"
+                " images"
+            )
+        if "batch" in detector and max(detector["k"]) > detector["batch"]:
+            yield (
+                f"detectors[{i}].k: found {max(detector['k'])} in {detector['name']!r}, allowed: at most its"
+                f" batch, {detector['batch']}"
+            )
 
 
 def _reference(dataset: Config) -> Iterator[str]:
@@ -454,7 +467,12 @@ def _figures(config: Config) -> Iterator[str]:
 
 def differentiable(detectors: list[Config]) -> list[str]:
     """Names of the detectors that an adaptive attack can be made on."""
-    return [entry["name"] for entry in detectors if entry["method"] in DIFFERENTIABLE]
+    return [
+        entry["name"]
+        for entry in detectors
+        if entry["method"] in DIFFERENTIABLE
+        and (entry["representative"], entry["metric"]) == ("medoid", "l2")
+    ]
 
 
 def _adaptive(config: Config) -> Iterator[str]:
@@ -464,7 +482,8 @@ def _adaptive(config: Config) -> Iterator[str]:
     if not names:
         yield (
             f"adaptive.methods: found {section['methods']}, which need a detector that has a gradient, and"
-            f" there is none; allowed: no methods, or a detector of method {' or '.join(DIFFERENTIABLE)}"
+            f" there is none; allowed: no methods, or a detector on L2 distances to medoids, of method"
+            f" {' or '.join(DIFFERENTIABLE)}"
         )
     elif section["detector"] not in (None, *names):
         yield unknown("adaptive.detector", section["detector"], names)

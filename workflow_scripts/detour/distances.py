@@ -1,4 +1,4 @@
-"""Distances: of every image to the medoid of every class at every layer, the detector's L x C sequence."""
+"""Distances: of every image to every class's representative at every layer, the detector's L x C sequence."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -11,27 +11,39 @@ from detour import store
 from detour.compute import THREAD, Dask
 from detour.store import Made
 
+# What represents a class: an array of its stage's stores.
+REPRESENTATIVES = {"medoid": "medoid", "centroid": "mean"}
 
-def distances(x: np.ndarray, medoids: np.ndarray) -> np.ndarray:
-    """L2 distances to the medoids of one layer, in float64.
+
+def distances(x: np.ndarray, representatives: np.ndarray, metric: str = "l2") -> np.ndarray:
+    """Distances to the representatives of one layer, in float64.
 
     Parameters
     ----------
     x : float32 [n, N_l]
-    medoids : float32 [C, N_l]
+    representatives : float [C, N_l]
+    metric
+        `l2`, or `cosine`: 1 - the cosine of the angle, which is taken for 0 where a vector is zero.
 
     Returns
     -------
     float64 [n, C]
     """
-    return cdist(x, medoids)
+    if metric == "l2":
+        return cdist(x, representatives)
+    found = cdist(x, representatives, "cosine")
+    found[~x.any(1)] = 1
+    found[:, ~representatives.any(1)] = 1
+    return found
 
 
 def measure(
     activations: str | Path,
-    medoids: Sequence[str | Path],
+    representatives: Sequence[str | Path],
     out: str | Path,
     *,
+    representative: str = "medoid",
+    metric: str = "l2",
     dask: Dask = THREAD,
     made: Made,
 ) -> None:
@@ -39,36 +51,42 @@ def measure(
 
     Parameters
     ----------
-    medoids
-        Stores of the medoids, in the order of the layers.
+    representatives
+        Stores of the medoids or the Gaussians, in the order of the layers.
+    representative
+        `medoid`, the paper's, or `centroid`, the mean of the class.
+    metric
+        See `distances`.
     dask
         What works on blocks of rows at one layer.
     """
     recorded = store.read(activations)
     label, predicted = recorded["label"][:], recorded["predicted"][:]
     # Whole chunks, which are of equally many rows in all layers.
-    step = recorded[store.read(medoids[0]).attrs["layer"]].chunks[0]
+    step = recorded[store.read(representatives[0]).attrs["layer"]].chunks[0]
     blocks = [slice(start, start + step) for start in range(0, len(label), step)]
     tasks = [
-        partial(_block, Path(activations).absolute(), Path(path).absolute(), rows)
+        partial(_block, Path(activations).absolute(), Path(path).absolute(), rows, representative, metric)
         for rows in blocks
-        for path in medoids
+        for path in representatives
     ]
 
     def rows_of_all_layers() -> Iterator[dict[str, np.ndarray]]:
         found = dask.results(tasks, "blocks of rows at a layer")
         for rows in blocks:
-            sequence = np.stack([next(found) for _ in medoids], axis=1)
+            sequence = np.stack([next(found) for _ in representatives], axis=1)
             yield {"distances": sequence, "label": label[rows], "predicted": predicted[rows]}
         # To the last line of the log.
         next(found, None)
 
-    with store.create(out, made, [activations, *medoids], layers=recorded.attrs["layers"]) as group:
+    with store.create(out, made, [activations, *representatives], layers=recorded.attrs["layers"]) as group:
         store.write(group, rows_of_all_layers())
 
 
-def _block(activations: Path, medoids: Path, rows: slice) -> np.ndarray:
-    """Distances of some rows at the layer of the medoids."""
-    found = store.read(medoids)
+def _block(
+    activations: Path, representatives: Path, rows: slice, representative: str, metric: str
+) -> np.ndarray:
+    """Distances of some rows at the layer of the representatives."""
+    found = store.read(representatives)
     x = store.read(activations)[found.attrs["layer"]][rows]
-    return distances(x, found["medoid"][:]).astype(np.float32)
+    return distances(x, found[REPRESENTATIVES[representative]][:], metric).astype(np.float32)

@@ -135,19 +135,13 @@ def find(
     ValueError
         If a class has no reference image.
     """
-    shards = [store.read(path) for path in references]
-    labels = [shard["label"][:] for shard in shards]
-    size = np.bincount(np.concatenate(labels), minlength=shards[0]["logits"].shape[1])
-    if not size.all():
-        raise ValueError(
-            f"classes {np.flatnonzero(size == 0).tolist()} have no reference images, expected at least one"
-            " each; add images or remove the classes' folders"
-        )
+    size = class_sizes(references)
     first = np.concatenate([[0], size.cumsum()[:-1]])
+    # Classes that begin in one chunk together, so that it is read about once.
     tasks = [
         partial(_with_activations, Path(path).absolute(), layer, rows)
-        for path, shard, label in zip(references, shards, labels, strict=True)
-        for rows in _by_chunk(label, shard[layer].chunks[0])
+        for path, shard in ((path, store.read(path)) for path in references)
+        for rows in classes_by_rows(shard["label"][:], shard[layer].chunks[0])
     ]
     # Claimed before the work, so that an earlier writer that lives on has lost.
     with store.create(out, made, references, layer=layer) as group:
@@ -161,11 +155,30 @@ def find(
         store.write(group, [arrays])
 
 
-def _by_chunk(label: np.ndarray, chunk: int) -> list[list[slice]]:
-    """Rows of every class of a shard, those together that begin in one chunk: it is read about once."""
+def class_sizes(references: Sequence[str | Path]) -> np.ndarray:
+    """Number of reference images of each class, int64 [C].
+
+    Raises
+    ------
+    ValueError
+        If a class has none.
+    """
+    shards = [store.read(path) for path in references]
+    label = np.concatenate([shard["label"][:] for shard in shards])
+    size = np.bincount(label, minlength=shards[0]["logits"].shape[1])
+    if not size.all():
+        raise ValueError(
+            f"classes {np.flatnonzero(size == 0).tolist()} have no reference images, expected at least one"
+            " each; add images or remove the classes' folders"
+        )
+    return size
+
+
+def classes_by_rows(label: np.ndarray, step: int) -> list[list[slice]]:
+    """Rows of every class of a shard, those together that begin in the same `step` rows."""
     starts = np.flatnonzero(np.diff(label, prepend=-1))
     rows = [slice(*pair) for pair in pairwise([*starts.tolist(), len(label)])]
-    return [list(group) for _, group in groupby(rows, lambda row: row.start // chunk)]
+    return [list(group) for _, group in groupby(rows, lambda row: row.start // step)]
 
 
 def _with_activations(path: Path, layer: str, rows: list[slice]) -> list[tuple[Medoid, np.ndarray]]:

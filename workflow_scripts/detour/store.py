@@ -2,6 +2,7 @@
 
 import hashlib
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -106,9 +107,12 @@ class _Growing(WrapperStore[ZipStore]):
 
 def attributes_of(made: Made, sources: Iterable[str | Path] = (), **attributes: Any) -> dict[str, Any]:
     """What an artefact says of itself: what made it, from what, and with which versions."""
+    paths = [Path(source) for source in sources]
+    times = Counter(path.name for path in paths)
+    names = [path.name if times[path.name] == 1 else f"{path.parent.name}/{path.name}" for path in paths]
     return attributes | {
         **asdict(made),
-        "sources": {Path(source).name: digest(source) for source in sources},
+        "sources": {name: digest(path) for name, path in zip(names, paths, strict=True)},
         "versions": _versions(),
     }
 

@@ -1,6 +1,7 @@
 """Detectors: tell adversarial from genuine images by what the earlier stages say of them."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
@@ -10,8 +11,10 @@ import torch
 
 from detour import store
 from detour.artefacts import written
+from detour.detectors.confidence import Energy, MaxSoftmax
+from detour.detectors.layers import LID, KNNDistance, Mahalanobis
 from detour.detectors.neighbours import KNN
-from detour.detectors.sequences import LSTM
+from detour.detectors.sequences import LSTM, MLP, Logistic
 from detour.detectors.versions import Run, Versions
 from detour.folds import sources
 from detour.protocols import ALL, cases
@@ -46,7 +49,17 @@ class Detector(Protocol):
 
 
 # A new detector is one class and one line here, and its options one entry of the schema.
-METHODS: dict[str, type[LSTM] | type[KNN]] = {"lstm": LSTM, "knn": KNN}
+METHODS: dict[str, Callable[..., Detector]] = {
+    "lstm": LSTM,
+    "mlp": MLP,
+    "logistic": Logistic,
+    "knn": KNN,
+    "knn_distance": KNNDistance,
+    "mahalanobis": Mahalanobis,
+    "lid": LID,
+    "max_softmax": MaxSoftmax,
+    "energy": Energy,
+}
 
 
 def detector(method: str, **options: Any) -> Detector:

@@ -7,92 +7,181 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
+from detour.detectors.linear import Regression
 from detour.detectors.versions import Versions
 from detour.logs import progress
 
 
-class LSTM:
-    """The paper's detector: an LSTM over the layers' distances (Caldelli et al. 2019).
+class Network:
+    """A network that learns from distances.
 
-    The last hidden state goes into one linear unit; binary cross-entropy, Adam; the epoch with the best
-    validation AUC is kept.
+    Binary cross-entropy, Adam; the epoch with the best validation AUC is kept.
 
     Parameters
     ----------
-    hidden
-        Units of the LSTM.
     scale
         `raw`, or `standard`: mean 0 and deviation 1 on the training images, per layer and class.
+    weight_decay
+        Of Adam: the factor of its L2 penalty.
+    patience
+        Epochs without a better validation AUC after which training ends; None: all epochs.
     """
 
     reads: ClassVar = ["distances"]
 
-    def __init__(self, *, hidden: int, epochs: int, batch_size: int, lr: float, scale: str) -> None:
-        self.hidden, self.epochs, self.batch_size, self.lr = hidden, epochs, batch_size, lr
-        self.scale = scale
+    def __init__(
+        self, *, epochs: int, batch_size: int, lr: float, scale: str,
+        weight_decay: float = 0, patience: int | None = None,
+    ) -> None:  # fmt: skip
+        self.epochs, self.batch_size, self.lr, self.scale = epochs, batch_size, lr, scale
+        self.weight_decay, self.patience = weight_decay, patience
+
+    def network(self, layers: int, classes: int) -> nn.Module:
+        """Untrained, from [m, L, C] to logits [m]."""
+        raise NotImplementedError
 
     def fit(self, train: Versions, validation: Versions, seed: int) -> list[dict[str, float]]:
         torch.manual_seed(seed)
         x = torch.from_numpy(train.distances)
         y = torch.from_numpy(train.adversarial).float()
-        self._build(x.shape[2])
+        self._build(*x.shape[1:])
         if self.scale == "standard":
             self.mean, self.std = x.mean(0), x.std(0).clamp_min(torch.finfo(x.dtype).tiny)
-        rows = TensorDataset((x - self.mean) / self.std, y)
-        # A batch is taken from the arrays at once instead of image by image.
-        order = BatchSampler(RandomSampler(rows), self.batch_size, drop_last=False)
-        batches = DataLoader(rows, sampler=order, batch_size=None)
-        optimizer = torch.optim.Adam(self.net.parameters(), lr=self.lr)
+        x = (x - self.mean) / self.std
+        seen = (torch.from_numpy(validation.distances) - self.mean) / self.std
+        optimizer = torch.optim.Adam(self.net.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         loss_of = nn.BCEWithLogitsLoss()
         history: list[dict[str, float]] = []
-        best, kept = -1.0, self.net.state_dict()
+        best, kept, since = -1.0, self.net.state_dict(), 0
         for epoch in progress(range(1, self.epochs + 1), self.epochs, "epochs"):
             losses = []
-            for batch, truth in batches:
+            for rows in _order(len(x)).split(self.batch_size):
                 optimizer.zero_grad(set_to_none=True)
-                loss = loss_of(self.net(batch), truth)
+                loss = loss_of(self.net(x[rows]), y[rows])
                 loss.backward()
                 optimizer.step()
-                losses.append(loss.item())
-            auc = roc_auc_score(validation.adversarial, self.score(validation))
+                losses.append(loss.detach())
+            with torch.inference_mode():
+                auc = roc_auc_score(validation.adversarial, self.net(seen))
+            since += 1
             if auc > best:
-                best, kept = auc, copy.deepcopy(self.net.state_dict())
-            history.append({"epoch": epoch, "loss": float(np.mean(losses)), "validation_auc": auc})
+                best, kept, since = auc, copy.deepcopy(self.net.state_dict()), 0
+            loss = float(torch.stack(losses).double().mean())
+            history.append({"epoch": epoch, "loss": loss, "validation_auc": auc})
+            if since == self.patience:
+                break
         self.net.load_state_dict(kept)
         return history
 
-    @torch.inference_mode()
-    def score(self, versions: Versions) -> np.ndarray:
-        x = (torch.from_numpy(versions.distances) - self.mean) / self.std
-        return self.net(x).double().numpy()
-
     def logits(self, distances: Tensor) -> Tensor:
-        """Scores [m] of distances [m, L, C], differentiable."""
+        """Logits [m] of distances float32 [m, L, C] as they are stored; differentiable."""
         return self.net((distances - self.mean) / self.std)
 
+    @torch.inference_mode()
+    def score(self, versions: Versions) -> np.ndarray:
+        return self.logits(torch.from_numpy(versions.distances)).double().numpy()
+
     def state(self) -> dict[str, Any]:
-        return {"net": self.net.state_dict(), "mean": self.mean, "std": self.std}
+        return {"net": self.net.state_dict(), "shape": self.shape, "mean": self.mean, "std": self.std}
 
     def restored(self, state: dict[str, Any]) -> Self:
-        self._build(state["net"]["lstm.weight_ih_l0"].shape[1])
+        self._build(*state["shape"])
         self.net.load_state_dict(state["net"])
         self.mean, self.std = state["mean"], state["std"]
         return self
 
-    def _build(self, classes: int) -> None:
-        self.net = _Sequence(classes, self.hidden)
+    def _build(self, layers: int, classes: int) -> None:
+        self.shape = [layers, classes]
+        self.net = self.network(layers, classes)
         self.mean, self.std = torch.tensor(0.0), torch.tensor(1.0)
 
 
+def _order(n: int) -> Tensor:
+    """The images of an epoch, shuffled as by a DataLoader, which draws two seeds and uses the second."""
+    _, seed = (int(torch.empty((), dtype=torch.int64).random_()) for _ in range(2))
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+
+
+class LSTM(Network):
+    """The paper's detector: an LSTM over the layers' distances (Caldelli et al. 2019).
+
+    The last hidden state, of both directions where there are two, goes into one linear unit.
+
+    Parameters
+    ----------
+    hidden
+        Units of the LSTM, in each direction.
+    bidirectional
+        Whether another LSTM reads the layers from the last to the first; the paper's does not.
+    """
+
+    def __init__(self, *, hidden: int, bidirectional: bool = False, **training: Any) -> None:
+        super().__init__(**training)
+        self.hidden, self.bidirectional = hidden, bidirectional
+
+    def network(self, layers: int, classes: int) -> nn.Module:
+        return _Sequence(classes, self.hidden, self.bidirectional)
+
+
 class _Sequence(nn.Module):
-    def __init__(self, classes: int, hidden: int) -> None:
+    def __init__(self, classes: int, hidden: int, bidirectional: bool) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(classes, hidden, batch_first=True)
-        self.unit = nn.Linear(hidden, 1)
+        self.lstm = nn.LSTM(classes, hidden, batch_first=True, bidirectional=bidirectional)
+        self.unit = nn.Linear(hidden * (1 + bidirectional), 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [m] of distances [m, L, C]."""
         _, (last, _) = self.lstm(x)
-        return self.unit(last[-1]).squeeze(1)
+        return self.unit(torch.cat(tuple(last), 1)).squeeze(1)
+
+
+class MLP(Network):
+    """A perceptron with one hidden layer of ReLUs, on the distances at all layers at once.
+
+    Parameters
+    ----------
+    hidden
+        Units of the hidden layer.
+    """
+
+    def __init__(self, *, hidden: int, **training: Any) -> None:
+        super().__init__(**training)
+        self.hidden = hidden
+
+    def network(self, layers: int, classes: int) -> nn.Module:
+        hidden = nn.Linear(layers * classes, self.hidden)
+        return nn.Sequential(nn.Flatten(), hidden, nn.ReLU(), nn.Linear(self.hidden, 1), nn.Flatten(0))
+
+
+class Logistic:
+    """Logistic regression on the standardised distances at all layers at once.
+
+    Parameters
+    ----------
+    c
+        Inverses of the regularisation's strength; the one with the best validation AUC is kept.
+    """
+
+    reads: ClassVar = ["distances"]
+
+    def __init__(self, *, c: list[float]) -> None:
+        self.regression = Regression(c)
+
+    def fit(self, train: Versions, validation: Versions, seed: int) -> list[dict[str, float]]:
+        x, seen = (part.distances.reshape(len(part.source), -1) for part in (train, validation))
+        return self.regression.fit(x, train.adversarial, seen, validation.adversarial)
+
+    def logits(self, distances: Tensor) -> Tensor:
+        """Logits [m] of distances float32 [m, L, C] as they are stored; differentiable."""
+        return self.regression.logits(distances.flatten(1))
+
+    def score(self, versions: Versions) -> np.ndarray:
+        return self.logits(torch.from_numpy(versions.distances)).numpy()
+
+    def state(self) -> dict[str, Any]:
+        return self.regression.state()
+
+    def restored(self, state: dict[str, Any]) -> Self:
+        self.regression.restored(state)
+        return self

@@ -1,20 +1,21 @@
 """Versions of images: what the earlier stages of a run left of them for a detector to read."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
+import zarr
 
 from detour import store
-from detour.compute import THREAD, Dask
 from detour.store import ORIGINAL, named
 
-# Reference activations that are in memory at once: 128 MB in float32.
-ENTRIES = 2**25
+# What a detector can read of a run.
+STORES = ("distances", "activations", "neighbours", "gaussians")
+
+Stores = Mapping[str, str | Path]
 
 
 @dataclass(frozen=True)
@@ -23,33 +24,25 @@ class Run:
 
     Parameters
     ----------
-    distances, activations
+    distances, activations, neighbours
         Stores by set; `original` is the genuine one, all others are adversarial.
-    references
-        Stores of the reference activations, in the order of their classes.
-    dask
-        What searches the reference.
+    gaussians
+        Stores by layer.
     """
 
-    distances: Mapping[str, str | Path]
-    activations: Mapping[str, str | Path]
-    references: Sequence[str | Path]
-    dask: Dask = THREAD
+    distances: Stores = field(default_factory=dict)
+    activations: Stores = field(default_factory=dict)
+    neighbours: Stores = field(default_factory=dict)
+    gaussians: Stores = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls,
-        distances: Sequence[str | Path],
-        activations: Sequence[str | Path],
-        references: Sequence[str | Path],
-        dask: Dask,
-    ) -> Self:
-        """A run from the stores alone, whose file names are the names of the sets."""
-        return cls(named(distances), named(activations), references, dask)
+    def of(cls, **stores: Sequence[str | Path]) -> Self:
+        """A run from the stores alone, whose file names are the names of the sets or layers."""
+        return cls(**{name: named(paths) for name, paths in stores.items()})
 
     @property
     def sets(self) -> list[str]:
-        return list(self.distances or self.activations)
+        return list(self.distances or self.activations or self.neighbours)
 
     @property
     def attacks(self) -> list[str]:
@@ -57,7 +50,7 @@ class Run:
 
     @property
     def paths(self) -> list[str | Path]:
-        return [*self.distances.values(), *self.activations.values(), *self.references]
+        return [path for name in STORES for path in getattr(self, name).values()]
 
 
 class Versions:
@@ -73,6 +66,7 @@ class Versions:
 
     Attributes
     ----------
+    sources : int64 [n]
     source : int64 [m]
     set : str [m]
     adversarial : bool [m]
@@ -81,7 +75,7 @@ class Versions:
     def __init__(self, run: Run, sources: np.ndarray, sets: Collection[str] | None = None) -> None:
         self.run = run
         self.sets = [name for name in run.sets if sets is None or name in sets]
-        self._sources = sources
+        self.sources = sources
         self.source = np.tile(sources, len(self.sets))
         self.set = np.repeat(self.sets, len(sources))
         self.adversarial = self.set != ORIGINAL
@@ -100,35 +94,31 @@ class Versions:
         """int64 [m]"""
         return self._rows(self.run.activations, "predicted")
 
-    def nearest(self, layer: str, k: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Distance and label [m, k] of the k nearest, or all, of each block of the reference images."""
-        activations = [Path(self.run.activations[name]).absolute() for name in self.sets]
-        tasks = []
-        for path in self.run.references:
-            # Whole chunks, so that none is read twice.
-            x = store.read(path)[layer]
-            chunk, width = x.chunks
-            step = chunk * max(1, ENTRIES // (chunk * width))
-            for start in range(0, x.shape[0], step):
-                block = Path(path).absolute(), slice(start, start + step)
-                tasks.append(partial(_nearest, activations, self._sources, *block, layer, k))
-        return self.run.dask.results(tasks, f"{layer}: blocks of the reference")
+    @cached_property
+    def logits(self) -> np.ndarray:
+        """float32 [m, C]"""
+        return self._rows(self.run.activations, "logits")
 
-    def _rows(self, stores: Mapping[str, str | Path], array: str) -> np.ndarray:
-        return _rows((stores[name] for name in self.sets), array, self._sources)
+    @property
+    def layers(self) -> list[str]:
+        """Of the activations, or else of the neighbours, in the order of the data."""
+        stores = self.run.activations or self.run.neighbours
+        return list(store.read(stores[self.sets[0]]).attrs["layers"])
 
+    def neighbours(self, layer: str, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Distance float32 and label int64 [m, k] of the k nearest reference images, nearest first."""
+        distance, label = (
+            self._rows(self.run.neighbours, f"{layer}/{array}") for array in ("distance", "label")
+        )
+        if distance.shape[1] < k:
+            raise ValueError(
+                f"detectors: k: found {k}, allowed: at most {distance.shape[1]}, as were looked for"
+            )
+        return distance[:, :k], label[:, :k]
 
-def _rows(stores: Iterable[str | Path], name: str, sources: np.ndarray) -> np.ndarray:
-    """Of each store, the rows of those sources."""
-    return np.concatenate([store.read(path)[name][:][sources] for path in stores])
+    def gaussian(self, layer: str) -> zarr.Group:
+        """Mean, covariance and whitening, see `detour.gaussians.fit`."""
+        return store.read(self.run.gaussians[layer])
 
-
-def _nearest(
-    activations: list[Path], sources: np.ndarray, reference: Path, rows: slice, layer: str, k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest among some rows of one shard, which are read here: a worker has nothing sent to it."""
-    shard = store.read(reference)
-    label = shard["label"][rows]
-    search = NearestNeighbors(n_neighbors=min(k, len(label)), algorithm="brute").fit(shard[layer][rows])
-    distance, found = search.kneighbors(_rows(activations, layer, sources))
-    return distance, label[found]
+    def _rows(self, stores: Stores, array: str) -> np.ndarray:
+        return np.concatenate([store.read(stores[name])[array][:][self.sources] for name in self.sets])

@@ -1,0 +1,22 @@
+rule gaussian:
+    input:
+        REFERENCES,
+    output:
+        "<run>/gaussians/{layer}.zarr.zip",
+    log:
+        "<run>/logs/gaussians/{layer}.log",
+    benchmark:
+        "<run>/benchmarks/gaussians/{layer}.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=growing(2500),
+        runtime=growing(20),
+    params:
+        settings=lambda wildcards: settings(layer=wildcards.layer),
+        code=digest("gaussian.py"),
+        dask=dask,
+    message:
+        "gaussians: fit the classes' means and covariance at {wildcards.layer}"
+    script:
+        "../workflow_scripts/gaussian.py"

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+from scipy.linalg import pinvh
+from sklearn.covariance import EmpiricalCovariance
+
+from detour import gaussians, store
+from detour.compute import Dask
+
+
+@pytest.fixture
+def shards(rng, write_store):
+    """Three classes in two shards, with their activations and labels."""
+    label = np.repeat([0, 1, 2], [20, 40, 30])
+    x = (rng.normal(size=(90, 6)) @ rng.normal(size=(6, 6)) + 5 * label[:, None]).astype(np.float32)
+    paths = [
+        write_store(
+            f"{i}", {"layer": x[rows], "label": label[rows], "logits": np.zeros((rows.stop - rows.start, 3))}
+        )
+        for i, rows in enumerate([slice(0, 60), slice(60, 90)])
+    ]
+    return paths, x, label
+
+
+@pytest.mark.parametrize("entries", [1, gaussians.ENTRIES])
+@pytest.mark.parametrize("dask", [Dask(1), Dask(3)], ids=str)
+def test_equal_scikit_learn_s_on_what_is_centred_by_class(shards, made, tmp_path, monkeypatch, entries, dask):
+    """As in the code of Lee et al.: EmpiricalCovariance of all images less the mean of their class."""
+    monkeypatch.setattr(gaussians, "ENTRIES", entries)
+    paths, x, label = shards
+    gaussians.fit(paths, tmp_path / "g.zarr.zip", layer="layer", dask=dask, made=made)
+    found = store.read(tmp_path / "g.zarr.zip")
+    x = x.astype(np.float64)
+    mean = np.stack([x[label == c].mean(0) for c in range(3)])
+    expected = EmpiricalCovariance().fit(x - mean[label])
+    np.testing.assert_array_equal(found["size"], [20, 40, 30])
+    np.testing.assert_allclose(found["mean"], mean, rtol=1e-12)
+    np.testing.assert_allclose(found["covariance"], expected.covariance_, rtol=1e-9, atol=1e-12)
+    whitening = found["whitening"][:]
+    np.testing.assert_allclose(whitening @ whitening.T, expected.get_precision(), rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize("rank", [0, 1, 3, 6])
+def test_a_singular_covariance_has_its_pseudo_inverse(rng, rank):
+    half = rng.normal(size=(6, rank))
+    covariance = half @ half.T
+    whitening = gaussians.whitening(covariance)
+    assert np.count_nonzero(whitening.any(0)) == rank
+    np.testing.assert_allclose(whitening @ whitening.T, pinvh(covariance), rtol=1e-7, atol=1e-9)
+
+
+def test_threads_change_no_byte(shards, made, tmp_path, monkeypatch):
+    monkeypatch.setattr(gaussians, "ENTRIES", 1)
+    for threads in (1, 3):
+        out = tmp_path / f"by-{threads}.zarr.zip"
+        gaussians.fit(shards[0], out, layer="layer", dask=Dask(threads), made=made)
+    assert store.digest(tmp_path / "by-1.zarr.zip") == store.digest(tmp_path / "by-3.zarr.zip")
+
+
+@pytest.mark.parametrize(
+    ("value", "label", "message"),
+    [(1, [0, 2], r"\[1\] have no reference images"), (np.nan, [0, 1], "not finite")],
+)
+def test_what_has_no_gaussian_is_an_error(write_store, made, tmp_path, value, label, message):
+    arrays = {
+        "layer": np.full((2, 1), value),
+        "label": np.array(label),
+        "logits": np.ones((2, max(label) + 1)),
+    }
+    with pytest.raises(ValueError, match=message):
+        gaussians.fit([write_store("0", arrays)], tmp_path / "g.zarr.zip", layer="layer", made=made)

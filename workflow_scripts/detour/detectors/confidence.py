@@ -1,0 +1,47 @@
+"""Confidence: detectors that look at the classifier's own output, and learn nothing."""
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from scipy.special import logsumexp, softmax
+from sklearn.metrics import roc_auc_score
+
+from detour.detectors.versions import Versions
+
+
+class MaxSoftmax:
+    """How little the classifier believes what it says: 1 - max_c softmax(logits)_c.
+
+    Hendrycks and Gimpel 2017, section 2.
+    """
+
+    reads: ClassVar = ["activations"]
+
+    def fit(self, train: Versions, validation: Versions, seed: int) -> list[dict[str, float]]:
+        return [{"validation_auc": roc_auc_score(validation.adversarial, self.score(validation))}]
+
+    def score(self, versions: Versions) -> np.ndarray:
+        return 1 - softmax(versions.logits.astype(np.float64), axis=1).max(1)
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def restored(self, state: dict[str, Any]) -> Self:
+        return self
+
+
+class Energy(MaxSoftmax):
+    """The energy of the logits, -T log sum_c exp(logits_c / T) (Liu et al. 2020, eq. 4).
+
+    Parameters
+    ----------
+    temperature
+        T.
+    """
+
+    def __init__(self, *, temperature: float) -> None:
+        self.temperature = temperature
+
+    def score(self, versions: Versions) -> np.ndarray:
+        scaled = versions.logits.astype(np.float64) / self.temperature
+        return -self.temperature * logsumexp(scaled, axis=1)

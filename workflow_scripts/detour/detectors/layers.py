@@ -1,0 +1,194 @@
+"""Layers: detectors that look at one number per layer, which a logistic regression makes one score of."""
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+
+from detour.detectors.linear import Regression
+from detour.detectors.versions import Versions
+from detour.distances import distances
+from detour.store import ORIGINAL
+
+# In place of the dimension where all distances are the same, which say nothing of it.
+LARGEST = 1e4
+
+
+class Layers:
+    """One number per layer and image into a score, by a logistic regression on the training versions.
+
+    Parameters
+    ----------
+    c
+        Inverses of the regularisation's strength; the one with the best validation AUC is kept.
+    """
+
+    reads: ClassVar[list[str]]
+
+    def __init__(self, *, c: list[float]) -> None:
+        self.regression = Regression(c)
+
+    def numbers(self, versions: Versions) -> np.ndarray:
+        """float64 [m, L]"""
+        raise NotImplementedError
+
+    def fit(self, train: Versions, validation: Versions, seed: int) -> list[dict[str, float]]:
+        return self.regression.fit(
+            self.numbers(train), train.adversarial, self.numbers(validation), validation.adversarial
+        )
+
+    def score(self, versions: Versions) -> np.ndarray:
+        return self.regression.score(self.numbers(versions))
+
+    def state(self) -> dict[str, Any]:
+        return {"regression": self.regression.state()}
+
+    def restored(self, state: dict[str, Any]) -> Self:
+        self.regression.restored(state["regression"])
+        return self
+
+
+class Mahalanobis(Layers):
+    """Mahalanobis distance to the nearest class (Lee et al. 2018, eq. 2 and the feature ensemble).
+
+    At layer l, M_l(x) = max_c -(f - mu_c)^T Sigma^-1 (f - mu_c), with the means of the classes and the
+    covariance they share; where it is singular, its pseudo-inverse. Of the paper's, the input pre-processing
+    is left out: it needs the gradient of the network.
+    """
+
+    reads: ClassVar = ["activations", "gaussians"]
+
+    def numbers(self, versions: Versions) -> np.ndarray:
+        return np.stack([self._at(versions, layer) for layer in versions.layers], axis=1)
+
+    def _at(self, versions: Versions, layer: str) -> np.ndarray:
+        """M_l of every image: float64 [m]"""
+        gaussian = versions.gaussian(layer)
+        mean, whitening = gaussian["mean"][:], gaussian["whitening"][:]
+        # Centred, as only differences count and they are to keep their digits.
+        centre = mean.mean(0)
+        x = versions.activations(layer) - centre
+        return -(distances(x @ whitening, (mean - centre) @ whitening) ** 2).min(1)
+
+
+class WithNeighbours(Layers):
+    """Detectors whose numbers depend on how many neighbours are looked at.
+
+    Parameters
+    ----------
+    k
+        Numbers of neighbours to try; the one with the best validation AUC is kept.
+    """
+
+    def __init__(self, *, k: list[int], c: list[float]) -> None:
+        super().__init__(c=c)
+        self.k, self.c = k, c
+
+    def tried(self, versions: Versions, k: list[int]) -> dict[int, np.ndarray]:
+        """The numbers for each of some k: float64 [m, L]"""
+        raise NotImplementedError
+
+    def numbers(self, versions: Versions) -> np.ndarray:
+        return self.tried(versions, [self.chosen])[self.chosen]
+
+    def fit(self, train: Versions, validation: Versions, seed: int) -> list[dict[str, float]]:
+        learnt, seen = (self.tried(part, self.k) for part in (train, validation))
+        history: list[dict[str, float]] = []
+        best = -1.0
+        for k in self.k:
+            regression = Regression(self.c)
+            found = regression.fit(learnt[k], train.adversarial, seen[k], validation.adversarial)
+            history += [{"k": k} | row for row in found]
+            if (auc := max(row["validation_auc"] for row in found)) > best:
+                best, self.chosen, self.regression = auc, k, regression
+        return history
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {"chosen": self.chosen}
+
+    def restored(self, state: dict[str, Any]) -> Self:
+        self.chosen = state["chosen"]
+        return super().restored(state)
+
+
+class KNNDistance(WithNeighbours):
+    """L2 distance to the k-th nearest reference image, at each layer."""
+
+    reads: ClassVar = ["neighbours"]
+
+    def tried(self, versions: Versions, k: list[int]) -> dict[int, np.ndarray]:
+        found = [versions.neighbours(layer, max(k))[0] for layer in versions.layers]
+        return {n: np.stack([distance[:, n - 1] for distance in found], axis=1) for n in k}
+
+
+class LID(WithNeighbours):
+    """Local intrinsic dimensionality at each layer (Ma et al. 2018).
+
+    LID(x) = -(1/k sum_{i=1..k} log(r_i / r_k))^-1, with r_i the distance to the i-th nearest, the nearest
+    being counted, in a batch of original training images. An image's own original is never in its batch:
+    one more is drawn, of which every image leaves out its own, or the last.
+
+    Where a neighbour is at distance 0 the sum is minus infinity and the dimension 0, its limit; so it is
+    where all k are. Where all k are equally far it is `LARGEST`.
+
+    Parameters
+    ----------
+    batch
+        Images in the batch.
+    """
+
+    reads: ClassVar = ["activations"]
+
+    def __init__(self, *, batch: int, k: list[int], c: list[float]) -> None:
+        super().__init__(k=k, c=c)
+        self.batch = batch
+
+    def fit(self, train: Versions, validation: Versions, seed: int) -> list[dict[str, float]]:
+        if len(train.sources) <= self.batch:
+            raise ValueError(
+                f"detectors: batch: found {self.batch}, allowed: at most {len(train.sources) - 1}, one less"
+                " than there are training images"
+            )
+        if max(self.k) > self.batch:
+            raise ValueError(f"detectors: k: found {max(self.k)}, allowed: at most its batch, {self.batch}")
+        drawn = np.random.default_rng(seed).permutation(train.sources)[: self.batch + 1]
+        genuine = Versions(train.run, drawn, [ORIGINAL])
+        self.sources = torch.from_numpy(drawn)
+        self.genuine = {layer: torch.from_numpy(genuine.activations(layer)) for layer in train.layers}
+        return super().fit(train, validation, seed)
+
+    def tried(self, versions: Versions, k: list[int]) -> dict[int, np.ndarray]:
+        own = versions.source[:, None] == self.sources.numpy()
+        own[~own.any(1), -1] = True
+        found: dict[int, list[np.ndarray]] = {n: [] for n in k}
+        for layer, genuine in self.genuine.items():
+            r = distances(versions.activations(layer), genuine.numpy())
+            r = np.sort(r[~own].reshape(len(r), -1), axis=1)
+            for n in k:
+                found[n].append(dimension(r[:, :n]))
+        return {n: np.stack(columns, axis=1) for n, columns in found.items()}
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {"sources": self.sources, "genuine": self.genuine}
+
+    def restored(self, state: dict[str, Any]) -> Self:
+        self.sources, self.genuine = state["sources"], state["genuine"]
+        return super().restored(state)
+
+
+def dimension(r: np.ndarray) -> np.ndarray:
+    """LID of points from the distances to their k nearest, ascending.
+
+    Parameters
+    ----------
+    r : float64 [m, k]
+
+    Returns
+    -------
+    float64 [m]
+        In [0, `LARGEST`].
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(r / r[:, -1:]).mean(1)
+        found = np.minimum(1 / np.abs(logs), LARGEST)
+    return np.where(r[:, 0] == 0, 0, found)

@@ -1,0 +1,88 @@
+"""Gaussians: of each layer, the mean of every class and the covariance that the classes share."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from scipy.linalg import eigh
+
+from detour import store
+from detour.compute import THREAD, Dask
+from detour.medoids import class_sizes, classes_by_rows
+from detour.store import Made
+
+# Reference activations that a task reads at once: 128 MB in float32.
+ENTRIES = 2**25
+
+
+def fit(
+    references: Sequence[str | Path], out: str | Path, *, layer: str, dask: Dask = THREAD, made: Made
+) -> None:
+    """Store the Gaussians of one layer (Lee et al. 2018, eq. 1), in float64.
+
+    `mean` [C, N_l] and `size` int64 [C]; `covariance` [N_l, N_l], the mean over all images of
+    (f - mu_c)(f - mu_c)^T with the mean of their own class, and `whitening` [N_l, N_l], see `whitening`.
+
+    Parameters
+    ----------
+    references
+        Stores of the reference activations, of whole classes each, in the order of their classes.
+    dask
+        What works on groups of classes.
+
+    Raises
+    ------
+    ValueError
+        If a class has no reference image, or a value is not finite.
+    """
+    size = class_sizes(references)
+    tasks = []
+    for path in references:
+        shard = store.read(path)
+        step = max(1, ENTRIES // shard[layer].shape[1])
+        for rows in classes_by_rows(shard["label"][:], step):
+            tasks.append(partial(_moments, Path(path).absolute(), layer, rows))
+    with store.create(out, made, references, layer=layer) as group:
+        means: list[np.ndarray] = []
+        total = np.zeros(())
+        for of_classes, scatter in dask.results(tasks, f"{layer}: groups of classes"):
+            means.append(of_classes)
+            total = total + scatter
+        covariance = total / size.sum()
+        store.write(group, [{"mean": np.concatenate(means), "size": size}])
+        store.write(group, [{"covariance": covariance, "whitening": whitening(covariance)}])
+
+
+def whitening(covariance: np.ndarray) -> np.ndarray:
+    """W with W W^T the pseudo-inverse of a covariance, so that |d W| is the Mahalanobis length of d.
+
+    What `scipy.linalg.pinvh` takes for zero has no part in it: directions in which nothing varies.
+
+    Parameters
+    ----------
+    covariance : float64 [N, N]
+
+    Returns
+    -------
+    float64 [N, N]
+        Of as many columns that are not zero as the covariance has rank.
+    """
+    values, vectors = eigh(covariance)
+    kept = values > len(values) * np.finfo(values.dtype).eps * np.abs(values).max()
+    return vectors * np.where(kept, 1 / np.sqrt(np.where(kept, values, 1)), 0)
+
+
+def _moments(path: Path, layer: str, rows: list[slice]) -> tuple[np.ndarray, np.ndarray]:
+    """Of classes that follow each other in a shard, the means [c, N] and the sum of their scatters [N, N]."""
+    x = store.read(path)[layer][rows[0].start : rows[-1].stop]
+    if not np.isfinite(x).all():
+        raise ValueError("activations have values that are not finite; is the classifier broken?")
+    width = x.shape[1]
+    means, scatter = np.empty((len(rows), width)), np.zeros((width, width))
+    for i, row in enumerate(rows):
+        members = x[row.start - rows[0].start : row.stop - rows[0].start].astype(np.float64)
+        means[i] = members.mean(0)
+        members -= means[i]
+        scatter += members.T @ members
+    return means, scatter

@@ -33,7 +33,7 @@ report: "report/workflow.rst"
 wildcard_constraints:
     set="|".join(SETS),
     attack="|".join(ATTACKS),
-    layer="|".join(map(re.escape, LAYERS)),
+    layer="|".join(map(re.escape, [*LAYERS, JOINT])),
     representative="|".join(REPRESENTATIVES),
     metric="l2|cosine",
     detector="|".join(DETECTORS),

@@ -51,6 +51,8 @@ try:
     for i, entry in enumerate(config["detectors"]):
         if entry.get("layer", "best") != "best":
             entry["layer"] = layer(entry["layer"], LAYERS, f"detectors[{i}].layer")
+        for name in entry.get("layers") or []:
+            layer(name, LAYERS, f"detectors[{i}].layers")
 except (ConfigError, OSError) as error:
     raise WorkflowError(error) from None
 
@@ -89,7 +91,7 @@ MEASURE = {
     if "metric" in detector
 }
 # Others learn the same whatever the seed, as their classes say.
-SEEDED = ["lstm", "mlp", "lid"]
+SEEDED = ["lstm", "mlp", "lid", "fisher_mlp"]
 SEEDS = {
     name: config["seeds"] if entry["method"] in SEEDED else config["seeds"][:1]
     for name, entry in DETECTORS.items()
@@ -122,6 +124,8 @@ IMAGES = {s: f"<run>/images/{s}.zarr.zip" for s in SETS}
 ACTIVATIONS = {s: f"<run>/activations/{s}.zarr.zip" for s in SETS}
 REFERENCES = [f"<run>/activations/reference/{shard}.zarr.zip" for shard in SHARDS]
 MEDOIDS = [f"<run>/medoids/{layer}.zarr.zip" for layer in LAYERS]
+# In place of a layer: all of them side by side.
+JOINT = "joint"
 GAUSSIANS = [f"<run>/gaussians/{layer}.zarr.zip" for layer in LAYERS]
 NEIGHBOURS = {s: f"<run>/neighbours/{s}.zarr.zip" for s in SETS}
 DISTANCES = {
@@ -156,6 +160,8 @@ READS = {
     "knn_distance": ["neighbours"],
     "mahalanobis": ["activations", "gaussians"],
     "lid": ["activations"],
+    "fisher": ["activations", "joint"],
+    "fisher_mlp": ["activations", "joint"],
     "max_softmax": ["activations"],
     "energy": ["activations"],
 }
@@ -163,6 +169,7 @@ STORES = {
     "activations": list(ACTIVATIONS.values()),
     "neighbours": list(NEIGHBOURS.values()),
     "gaussians": GAUSSIANS,
+    "joint": [f"<run>/gaussians/{JOINT}.zarr.zip"],
 }
 
 

@@ -13,7 +13,9 @@ rule gaussian:
         mem_mb=growing(2500),
         runtime=growing(20),
     params:
-        settings=lambda wildcards: settings(layer=wildcards.layer),
+        settings=lambda wildcards: settings(
+            layers=LAYERS if wildcards.layer == JOINT else [wildcards.layer]
+        ),
         code=digest("gaussian.py"),
         dask=dask,
     message:

@@ -132,7 +132,7 @@ def stages(rng, write_store, made, tmp_path, monkeypatch):
         here, *others = os.path.relpath(images), *(tmp_path / f"{x}.zarr.zip" for x in "dng")
         distances.measure(here, found, others[0], dask=dask, made=made)
         neighbours.find(here, near, others[1], layers=layers, k=9, dask=dask, made=made)
-        gaussians.fit(near, others[2], layer="b", dask=dask, made=made)
+        gaussians.fit(near, others[2], layers=["b"], dask=dask, made=made)
         return [store.digest(path) for path in (*found, *others)]
 
     return run

@@ -31,6 +31,8 @@ from detour.detectors import (
     LSTM,
     MLP,
     Energy,
+    Fisher,
+    FisherMLP,
     KNNDistance,
     Logistic,
     Mahalanobis,
@@ -87,8 +89,10 @@ def run(rng, write_store, references, made, tmp_path) -> Run:
         )  # fmt: skip
     found = {name: tmp_path / f"g-{name}.zarr.zip" for name in LAYERS}
     for name, path in found.items():
-        gaussians.fit(references, path, layer=name, made=made)
-    return Run(**sets, gaussians=found)
+        gaussians.fit(references, path, layers=[name], made=made)
+    joint = tmp_path / "joint.zarr.zip"
+    gaussians.fit(references, joint, layers=list(LAYERS), made=made)
+    return Run(**sets, gaussians=found, joint={"joint": joint})
 
 
 def lstm(**changed) -> LSTM:
@@ -114,6 +118,10 @@ def mlp(**changed) -> MLP:
     return MLP(**{"hidden": 16, "epochs": 15, "batch_size": 32, "lr": 0.01, "scale": "standard"} | changed)
 
 
+PERCEPTRON = {
+    "layers": None, "ridge": 1e-4, "hidden": 8, "dropout": 0.1, "epochs": 5, "batch_size": 32, "lr": 0.01,
+    "weight_decay": 0.01,
+}  # fmt: skip
 DETECTORS = {
     "lstm": lambda: lstm(),
     "lstm, standard": lambda: lstm(scale="standard"),
@@ -123,6 +131,8 @@ DETECTORS = {
     "knn_distance": lambda: KNNDistance(k=[1, 5], c=[1]),
     "mahalanobis": lambda: Mahalanobis(c=[0.1, 10]),
     "lid": lambda: LID(batch=40, k=[5, 15], c=[1]),
+    "fisher": lambda: Fisher(layers=None, ridge=1e-4),
+    "fisher_mlp": lambda: FisherMLP(**PERCEPTRON),
     "max_softmax": lambda: MaxSoftmax(),
     "energy": lambda: Energy(temperature=1),
 }
@@ -324,6 +334,63 @@ def test_mahalanobis_is_that_of_lee_et_al(run, references):
     assert_is_the_regression_of(numbers, detector, run, 2)
 
 
+@pytest.mark.parametrize("chosen", [None, ["layer"]])
+def test_fisher_is_the_discriminant_by_solving_for_it(run, references, chosen):
+    """Without eigenvectors: the correlations about the classes' means, their inverse, two means."""
+    names = chosen or list(LAYERS)
+    label = of_references(references, "label")
+    reference = np.hstack([of_references(references, name) for name in names]).astype(np.float64)
+    about = reference - np.stack([reference[label == c].mean(0) for c in range(C)])[label]
+    deviation = about.std(0)
+    correlations = np.corrcoef(about, rowvar=False) + 0.01 * np.eye(len(deviation))
+
+    def standardised(versions: Versions) -> np.ndarray:
+        x = np.hstack([versions.activations(name) for name in names]).astype(np.float64)
+        return (x - reference.mean(0)) / deviation
+
+    train, validation, test = (Versions(run, part) for part in (TRAIN, VALIDATION, TEST))
+    x = standardised(train)
+    moved = x[train.adversarial].mean(0) - x[~train.adversarial].mean(0)
+    w = np.linalg.solve(correlations, moved)
+    low, middle, high = np.percentile((standardised(validation) @ w)[~validation.adversarial], [16, 50, 84])
+    detector = Fisher(layers=chosen, ridge=0.01)
+    detector.fit(train, validation, seed=0)
+    np.testing.assert_allclose(
+        detector.score(test), 2 * (standardised(test) @ w - middle) / (high - low), rtol=1e-6
+    )
+
+
+def test_the_perceptron_beside_fisher_is_the_one_of_the_best_epoch_on_activations_as_they_are(run):
+    detector, validation = FisherMLP(**PERCEPTRON), Versions(run, VALIDATION)
+    history = detector.fit(Versions(run, TRAIN), validation, seed=0)
+    discriminant, perceptron = detector._scores(validation)
+    alone = Fisher(layers=None, ridge=1e-4)
+    assert history[0] == alone.fit(Versions(run, TRAIN), validation, seed=0)[0]
+    np.testing.assert_allclose(discriminant, alone._scores(validation)[0])
+    # In double precision two images may change places.
+    best = max(row["validation_auc"] for row in history[1:])
+    assert roc_auc_score(validation.adversarial, perceptron) == pytest.approx(best, abs=0.01)
+
+
+def test_activations_that_never_vary_in_the_reference_have_no_say(run, references, made, tmp_path):
+    for path in references:
+        assert store.read(path)["first"].shape[1] == 4
+    dead = tmp_path / "dead.zarr.zip"
+    joint = store.read(run.joint["joint"])
+    covariance = joint["covariance"][:]
+    covariance[0] = covariance[:, 0] = 0
+    about = {name: joint.attrs[name] for name in ("layers", "widths")}
+    with store.create(dead, made, **about) as group:
+        store.write(group, [{"mean": joint["mean"][:], "size": joint["size"][:]}])
+        store.write(group, [{"covariance": covariance}])
+    quiet = Run(activations=run.activations, joint={"dead": dead})
+    detector = Fisher(layers=None, ridge=1e-4)
+    detector.fit(Versions(quiet, TRAIN), Versions(quiet, VALIDATION), seed=0)
+    weight = detector.net[0].first.weight[0]
+    assert weight[0] == 0
+    assert weight[1:].isfinite().all()
+
+
 def test_lid_is_that_of_ma_et_al_among_originals_but_one_s_own(run):
     detector = LID(batch=30, k=[7], c=[1])
     detector.fit(Versions(run, TRAIN), Versions(run, VALIDATION), seed=3)
@@ -409,6 +476,8 @@ TRAINING = {"epochs": 2, "batch_size": 32, "lr": 0.01}
         ("knn_distance", {"k": [3, 9], "c": [1]}),
         ("mahalanobis", {"c": [1]}),
         ("lid", {"batch": 20, "k": [3, 9], "c": [1]}),
+        ("fisher", {"layers": ["layer"], "ridge": 0.01}),
+        ("fisher_mlp", PERCEPTRON),
         ("max_softmax", {}),
         ("energy", {"temperature": 1}),
     ],

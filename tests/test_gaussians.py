@@ -27,7 +27,7 @@ def test_equal_scikit_learn_s_on_what_is_centred_by_class(shards, made, tmp_path
     """As in the code of Lee et al.: EmpiricalCovariance of all images less the mean of their class."""
     monkeypatch.setattr(gaussians, "ENTRIES", entries)
     paths, x, label = shards
-    gaussians.fit(paths, tmp_path / "g.zarr.zip", layer="layer", dask=dask, made=made)
+    gaussians.fit(paths, tmp_path / "g.zarr.zip", layers=["layer"], dask=dask, made=made)
     found = store.read(tmp_path / "g.zarr.zip")
     x = x.astype(np.float64)
     mean = np.stack([x[label == c].mean(0) for c in range(3)])
@@ -52,7 +52,7 @@ def test_threads_change_no_byte(shards, made, tmp_path, monkeypatch):
     monkeypatch.setattr(gaussians, "ENTRIES", 1)
     for threads in (1, 3):
         out = tmp_path / f"by-{threads}.zarr.zip"
-        gaussians.fit(shards[0], out, layer="layer", dask=Dask(threads), made=made)
+        gaussians.fit(shards[0], out, layers=["layer"], dask=Dask(threads), made=made)
     assert store.digest(tmp_path / "by-1.zarr.zip") == store.digest(tmp_path / "by-3.zarr.zip")
 
 
@@ -67,4 +67,18 @@ def test_what_has_no_gaussian_is_an_error(write_store, made, tmp_path, value, la
         "logits": np.ones((2, max(label) + 1)),
     }
     with pytest.raises(ValueError, match=message):
-        gaussians.fit([write_store("0", arrays)], tmp_path / "g.zarr.zip", layer="layer", made=made)
+        gaussians.fit([write_store("0", arrays)], tmp_path / "g.zarr.zip", layers=["layer"], made=made)
+
+
+def test_layers_side_by_side_are_one(write_store, made, tmp_path, rng):
+    label = np.repeat([0, 1], 20)
+    x = rng.normal(size=(40, 5)).astype(np.float32)
+    apart = {"a": x[:, :2], "b": x[:, 2:], "label": label, "logits": np.zeros((40, 2))}
+    together = {"x": x, "label": label, "logits": np.zeros((40, 2))}
+    paths = [tmp_path / "apart.zarr.zip", tmp_path / "together.zarr.zip"]
+    gaussians.fit([write_store("0", apart)], paths[0], layers=["a", "b"], made=made)
+    gaussians.fit([write_store("1", together)], paths[1], layers=["x"], made=made)
+    found, expected = (store.read(path) for path in paths)
+    assert found.attrs["widths"] == [2, 3]
+    for name in ("mean", "covariance"):
+        np.testing.assert_array_equal(found[name][:], expected[name][:])

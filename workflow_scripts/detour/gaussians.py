@@ -1,4 +1,4 @@
-"""Gaussians: of each layer, the mean of every class and the covariance that the classes share."""
+"""Gaussians: of a layer, or of all, the mean of every class and the covariance that the classes share."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -17,12 +17,18 @@ ENTRIES = 2**25
 
 
 def fit(
-    references: Sequence[str | Path], out: str | Path, *, layer: str, dask: Dask = THREAD, made: Made
+    references: Sequence[str | Path],
+    out: str | Path,
+    *,
+    layers: Sequence[str],
+    dask: Dask = THREAD,
+    made: Made,
 ) -> None:
-    """Store the Gaussians of one layer (Lee et al. 2018, eq. 1), in float64.
+    """Store the Gaussians of one layer, or of several side by side (Lee et al. 2018, eq. 1), in float64.
 
-    `mean` [C, N_l] and `size` int64 [C]; `covariance` [N_l, N_l], the mean over all images of
-    (f - mu_c)(f - mu_c)^T with the mean of their own class, and `whitening` [N_l, N_l], see `whitening`.
+    `mean` [C, N] and `size` int64 [C]; `covariance` [N, N], the mean over all images of
+    (f - mu_c)(f - mu_c)^T with the mean of their own class, and `whitening` [N, N], see `whitening`. N is the
+    width of the layers together; the attribute `widths` has that of each.
 
     Parameters
     ----------
@@ -40,13 +46,15 @@ def fit(
     tasks = []
     for path in references:
         shard = store.read(path)
-        step = max(1, ENTRIES // shard[layer].shape[1])
+        widths = [shard[layer].shape[1] for layer in layers]
+        step = max(1, ENTRIES // sum(widths))
         for rows in classes_by_rows(shard["label"][:], step):
-            tasks.append(partial(_moments, Path(path).absolute(), layer, rows))
-    with store.create(out, made, references, layer=layer) as group:
+            tasks.append(partial(_moments, Path(path).absolute(), list(layers), rows))
+    about = {"layer": ", ".join(layers), "layers": list(layers), "widths": widths}
+    with store.create(out, made, references, **about) as group:
         means: list[np.ndarray] = []
         total = np.zeros(())
-        for of_classes, scatter in dask.results(tasks, f"{layer}: groups of classes"):
+        for of_classes, scatter in dask.results(tasks, f"{', '.join(layers)}: groups of classes"):
             means.append(of_classes)
             total = total + scatter
         covariance = total / size.sum()
@@ -73,9 +81,10 @@ def whitening(covariance: np.ndarray) -> np.ndarray:
     return vectors * np.where(kept, 1 / np.sqrt(np.where(kept, values, 1)), 0)
 
 
-def _moments(path: Path, layer: str, rows: list[slice]) -> tuple[np.ndarray, np.ndarray]:
+def _moments(path: Path, layers: list[str], rows: list[slice]) -> tuple[np.ndarray, np.ndarray]:
     """Of classes that follow each other in a shard, the means [c, N] and the sum of their scatters [N, N]."""
-    x = store.read(path)[layer][rows[0].start : rows[-1].stop]
+    shard = store.read(path)
+    x = np.concatenate([shard[layer][rows[0].start : rows[-1].stop] for layer in layers], axis=1)
     if not np.isfinite(x).all():
         raise ValueError("activations have values that are not finite; is the classifier broken?")
     width = x.shape[1]

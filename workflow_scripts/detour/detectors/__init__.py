@@ -12,6 +12,7 @@ import torch
 from detour import store
 from detour.artefacts import written
 from detour.detectors.confidence import Energy, MaxSoftmax
+from detour.detectors.fisher import Fisher, FisherMLP
 from detour.detectors.layers import LID, KNNDistance, Mahalanobis
 from detour.detectors.neighbours import KNN
 from detour.detectors.sequences import LSTM, MLP, Logistic
@@ -57,6 +58,8 @@ METHODS: dict[str, Callable[..., Detector]] = {
     "knn_distance": KNNDistance,
     "mahalanobis": Mahalanobis,
     "lid": LID,
+    "fisher": Fisher,
+    "fisher_mlp": FisherMLP,
     "max_softmax": MaxSoftmax,
     "energy": Energy,
 }

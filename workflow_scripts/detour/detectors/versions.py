@@ -13,7 +13,7 @@ from detour import store
 from detour.store import ORIGINAL, named
 
 # What a detector can read of a run.
-STORES = ("distances", "activations", "neighbours", "gaussians")
+STORES = ("distances", "activations", "neighbours", "gaussians", "joint")
 
 Stores = Mapping[str, str | Path]
 
@@ -28,12 +28,15 @@ class Run:
         Stores by set; `original` is the genuine one, all others are adversarial.
     gaussians
         Stores by layer.
+    joint
+        The store of the Gaussian of all layers side by side, by its name.
     """
 
     distances: Stores = field(default_factory=dict)
     activations: Stores = field(default_factory=dict)
     neighbours: Stores = field(default_factory=dict)
     gaussians: Stores = field(default_factory=dict)
+    joint: Stores = field(default_factory=dict)
 
     @classmethod
     def of(cls, **stores: Sequence[str | Path]) -> Self:
@@ -119,6 +122,12 @@ class Versions:
     def gaussian(self, layer: str) -> zarr.Group:
         """Mean, covariance and whitening, see `detour.gaussians.fit`."""
         return store.read(self.run.gaussians[layer])
+
+    @property
+    def joint(self) -> zarr.Group:
+        """The same of all layers side by side."""
+        (path,) = self.run.joint.values()
+        return store.read(path)
 
     def _rows(self, stores: Stores, array: str) -> np.ndarray:
         return np.concatenate([store.read(stores[name])[array][:][self.sources] for name in self.sets])

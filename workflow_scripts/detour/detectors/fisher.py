@@ -1,0 +1,201 @@
+"""Fisher: detectors of the shift that attacks have in common, against how genuine images vary."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+import zarr
+from scipy.linalg import eigh
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+
+from detour.detectors.versions import Versions
+from detour.logs import progress
+from detour.store import ORIGINAL
+
+
+class _Part(nn.Module):
+    """A linear layer and what makes one number of what it puts out."""
+
+    def __init__(self, first: nn.Linear, rest: nn.Module) -> None:
+        super().__init__()
+        self.first, self.rest = first, rest
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[m] of [m, N]"""
+        return self.rest(self.first(x))
+
+
+class Fisher:
+    """Fisher's discriminant (1936) of the activations at all layers side by side.
+
+    w = (R + ridge I)^-1 (m_a - m_o), with the means of adversarial and original training images and the
+    correlations R of the reference's activations about their classes' means, all in units of the reference's
+    deviations. The covariance is known from many more images than those of the training, and what is learned
+    is one direction: attacks move activations little beside what tells images apart, but alike.
+
+    Parameters
+    ----------
+    layers
+        Which are looked at; None: all.
+    ridge
+        Added to the eigenvalues of R, whose mean is 1.
+    """
+
+    reads: ClassVar = ["activations", "joint"]
+
+    def __init__(self, *, layers: list[str] | None, ridge: float) -> None:
+        self.layers, self.ridge = layers, ridge
+
+    def fit(self, train: Versions, validation: Versions, seed: int) -> list[dict[str, float]]:
+        self.chosen = list(self.layers or train.layers)
+        self.mean, whitening = _whitening(train.joint, self.chosen, self.ridge)
+        x, seen = (self._activations(part) @ whitening for part in (train, validation))
+        parts, history = self.parts(
+            x, torch.from_numpy(train.adversarial), seen, validation.adversarial, seed
+        )
+        with torch.no_grad():
+            # What is learned is of whitened activations, and is applied to them as they are.
+            for part in parts:
+                part.first.weight = nn.Parameter(part.first.weight.double() @ whitening.T)
+        self.net = nn.ModuleList(parts).double().eval()
+        genuine = self._scores(Versions(validation.run, validation.sources, [ORIGINAL]))
+        low, middle, high = np.percentile(genuine, [16, 50, 84], axis=1)
+        self.middle, self.spread = torch.from_numpy(middle), torch.from_numpy((high - low) / 2)
+        return history
+
+    def parts(
+        self, x: Tensor, y: Tensor, seen: Tensor, truth: np.ndarray, seed: int
+    ) -> tuple[list[_Part], list[dict[str, float]]]:
+        """What scores are added up, and a history.
+
+        Parameters
+        ----------
+        x, seen : float64 [m, N]
+            Whitened activations of the training and the validation.
+        y, truth : bool [m]
+        """
+        discriminant = nn.Linear(x.shape[1], 1, bias=False)
+        discriminant.weight = nn.Parameter((x[y].mean(0) - x[~y].mean(0))[None])
+        part = _Part(discriminant, nn.Flatten(0))
+        with torch.no_grad():
+            auc = roc_auc_score(truth, part(seen))
+        return [part], [{"validation_auc": auc}]
+
+    def score(self, versions: Versions) -> np.ndarray:
+        scaled = (torch.from_numpy(self._scores(versions)) - self.middle[:, None]) / self.spread[:, None]
+        return scaled.sum(0).numpy()
+
+    @torch.no_grad()
+    def _scores(self, versions: Versions) -> np.ndarray:
+        x = self._activations(versions)
+        return np.stack([part(x).numpy() for part in self.net])
+
+    def _activations(self, versions: Versions) -> Tensor:
+        """About the reference's mean: float64 [m, N]"""
+        found = np.concatenate([versions.activations(layer) for layer in self.chosen], axis=1)
+        return torch.from_numpy(found).double() - self.mean
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "chosen": self.chosen, "mean": self.mean, "middle": self.middle, "spread": self.spread,
+            "net": self.net.state_dict(),
+        }  # fmt: skip
+
+    def restored(self, state: dict[str, Any]) -> Self:
+        for name in ("chosen", "mean", "middle", "spread"):
+            setattr(self, name, state[name])
+        self.net = nn.ModuleList(self._untrained(len(self.mean))).double().eval()
+        self.net.load_state_dict(state["net"])
+        return self
+
+    def _untrained(self, width: int) -> list[_Part]:
+        return [_Part(nn.Linear(width, 1, bias=False), nn.Flatten(0))]
+
+
+class FisherMLP(Fisher):
+    """Fisher's discriminant and a perceptron on the same whitened activations, added up.
+
+    The perceptron has a linear unit beside its hidden layer. Both scores are taken in units of their spread
+    over the originals of the validation: the discriminant holds for attacks that are not known, the
+    perceptron sees more of those that are.
+
+    Parameters
+    ----------
+    hidden, dropout
+        Units of the hidden layer, and the share of inputs and of units that a step leaves out.
+    epochs, batch_size, lr, weight_decay
+        Of AdamW with a one-cycle schedule; the epoch with the best validation AUC is kept.
+    """
+
+    def __init__(
+        self, *, layers: list[str] | None, ridge: float, hidden: int, dropout: float,
+        epochs: int, batch_size: int, lr: float, weight_decay: float,
+    ) -> None:  # fmt: skip
+        super().__init__(layers=layers, ridge=ridge)
+        self.hidden, self.dropout = hidden, dropout
+        self.epochs, self.batch_size, self.lr, self.weight_decay = epochs, batch_size, lr, weight_decay
+
+    def parts(
+        self, x: Tensor, y: Tensor, seen: Tensor, truth: np.ndarray, seed: int
+    ) -> tuple[list[_Part], list[dict[str, float]]]:
+        discriminant, history = super().parts(x, y, seen, truth, seed)
+        torch.manual_seed(seed)
+        x, seen, target = x.float(), seen.float(), y.float()
+        perceptron = self._untrained(x.shape[1])[1]
+        net = nn.Sequential(nn.Dropout(self.dropout), perceptron)
+        # Originals, of which there are few, weigh as much as all attacks.
+        loss_of = nn.BCEWithLogitsLoss(pos_weight=(~y).sum() / y.sum())
+        optimizer = torch.optim.AdamW(net.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        steps = self.epochs * -(-len(x) // self.batch_size)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, steps)
+        best, kept = -1.0, perceptron.state_dict()
+        for epoch in progress(range(1, self.epochs + 1), self.epochs, "epochs"):
+            net.train()
+            for rows in torch.randperm(len(x)).split(self.batch_size):
+                optimizer.zero_grad(set_to_none=True)
+                loss_of(net(x[rows]), target[rows]).backward()
+                optimizer.step()
+                schedule.step()
+            net.eval()
+            with torch.inference_mode():
+                auc = roc_auc_score(truth, net(seen))
+            history.append({"epoch": epoch, "validation_auc": auc})
+            if auc > best:
+                best, kept = auc, copy.deepcopy(perceptron.state_dict())
+        perceptron.load_state_dict(kept)
+        return [*discriminant, perceptron], history
+
+    def _untrained(self, width: int) -> list[_Part]:
+        linear = nn.Linear(width, 1 + self.hidden)
+        return [*super()._untrained(width), _Part(linear, _Bypassed(self.hidden, self.dropout))]
+
+
+class _Bypassed(nn.Module):
+    """The first input, and beside it a unit on the others."""
+
+    def __init__(self, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.unit = nn.Sequential(nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[m] of [m, 1 + hidden]"""
+        return x[:, 0] + self.unit(x[:, 1:])[:, 0]
+
+
+def _whitening(joint: zarr.Group, layers: Sequence[str], ridge: float) -> tuple[Tensor, Tensor]:
+    """Mean [N] of the reference at some layers, and W [N, N] after which it is white; float64.
+
+    W W^T = D^-1 (R + ridge I)^-1 D^-1 with the deviations D; a value that never varies has no part in it.
+    """
+    names = np.repeat(joint.attrs["layers"], joint.attrs["widths"])
+    taken = np.concatenate([np.flatnonzero(names == layer) for layer in layers])
+    mean = np.average(joint["mean"][:], axis=0, weights=joint["size"][:])[taken]
+    covariance = joint["covariance"][:][np.ix_(taken, taken)]
+    deviation = np.sqrt(np.diag(covariance))
+    unit = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+    values, vectors = eigh(covariance * unit * unit[:, None])
+    whitening = unit[:, None] * vectors / np.sqrt(np.maximum(values, 0) + ridge)
+    return torch.from_numpy(mean), torch.from_numpy(whitening)

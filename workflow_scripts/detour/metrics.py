@@ -190,9 +190,10 @@ def evaluate(
     """Every measure of every detector, and of each the little that counts, with intervals.
 
     Scores of different folds are of different models: what is measured in every fold is averaged over folds
-    and seeds. Intervals are percentiles of a bootstrap over source images (Efron and Tibshirani 1993): in
-    every fold its sources are drawn anew, with all their versions, and the same ones for all detectors, so
-    that differences are paired. They do not hold what other training and validation images would change.
+    and seeds. Intervals are percentiles of a bootstrap over source images (Efron and Tibshirani 1993), less
+    its bias: in every fold its sources are drawn anew, with all their versions, and the same ones for all
+    detectors, so that differences are paired. They do not hold what other images in training and validation
+    would change.
 
     Parameters
     ----------
@@ -277,7 +278,7 @@ def _measured(
     """
     negative, right = test[ORIGINAL].to_numpy(), facts[ORIGINAL]["right"].reindex(test.index).to_numpy()
     genuine = {"all": np.ones_like(right), "right": right}
-    attacks = [name for name in test.columns if name != ORIGINAL]
+    attacks = [name for name in facts if name in test.columns and name != ORIGINAL]
     for wanted, limit in limits.items():
         for originals, chosen in genuine.items():
             flagged = rate(negative[chosen], weights[:, chosen], limit)
@@ -341,11 +342,10 @@ def _summarised(measured: Sequence[Measured]) -> list[Measured]:
         worst = min(cells, key=lambda row: np.nan_to_num(row.samples[0], nan=np.inf))
         key = {"detector": detector, "protocol": protocol, "population": population}
         for measure, of in (("auc", pooled or cells), ("worst", [worst])):
-            cell = (
-                " > ".join(dict.fromkeys([of[0].key["case"], of[0].key["attack"]]))
-                if len(of) == 1
-                else "mean"
-            )
+            # What is known, where that tells anything, and what is tested.
+            case, attack = of[0].key["case"], of[0].key["attack"]
+            one = attack if case in (ALL, attack) else f"{case} > {attack}"
+            cell = one if len(of) == 1 else "mean"
             stacked = np.stack([row.samples for row in of]), np.stack([row.points for row in of])
             about = {"measure": measure, "cell": cell, **{n: of[0].key[n] for n in ("seeds", "folds")}}
             found.append(Measured(key | about, *(np.nanmean(a, axis=0) for a in stacked)))
@@ -379,7 +379,11 @@ def _described(measured: Sequence[Measured], unlike: Sequence[str]) -> pd.DataFr
 
 def _interval(samples: np.ndarray) -> dict[str, float]:
     drawn = samples[1:][~np.isnan(samples[1:])]
-    low, high = np.quantile(drawn, QUANTILES) if len(drawn) else (np.nan, np.nan)
+    if not len(drawn):
+        return {"low": np.nan, "high": np.nan}
+    # Where an image is drawn twice, more pairs are of its own versions than there are: that moves the AUC of
+    # every sample by the same little, which is no doubt about it.
+    low, high = np.quantile(drawn, QUANTILES) - (drawn.mean() - samples[0])
     return {"low": low, "high": high}
 
 

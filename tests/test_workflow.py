@@ -103,7 +103,6 @@ def test_jobs_use_the_library_beside_them_whatever_is_installed(tmp_path):
         ("adversarials", {"classifier": 1, "image": 1, "attack": 2}),
         ("activations", {"activation": 3, "reference_activation": 2}),
         ("medoids", {"classifier": 1, "reference_activation": 2, "medoid": 3}),
-        ("gaussians", {"reference_activation": 2, "gaussian": 3}),
         ("distances", {"medoid": 3, "distance": 3}),
         ("neighbours", {"reference_activation": 2, "neighbour": 3}),
         ("detectors", {"fold": 1, "train": 4, "evaluate": 4}),

@@ -27,6 +27,7 @@ NOTES = [
 ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "rules", "workflow_scripts", "schemas", "config.yaml", "profiles", "report", "envs")
 CORES = 2
+SHOWN = ["detector", "protocol", "measure", "cell", "value", "low", "high"]
 
 
 def run(quick: bool) -> list[Table]:
@@ -43,7 +44,7 @@ def run(quick: bool) -> list[Table]:
             pd.read_csv(path, sep="\t").assign(stage=path.relative_to(results / "benchmarks").parts[0])
             for path in (results / "benchmarks").rglob("*.tsv")
         )
-        summary = pd.read_csv(results / "summary.csv").drop(columns=["protocol", "folds"])
+        summary = pd.read_csv(results / "summary.csv").query("population == 'all'")[SHOWN]
     # Files of a stage are in its folder, and single ones are named for it.
     jobs["stage"] = jobs["stage"].str.removesuffix(".tsv")
     stages = jobs.groupby("stage", sort=False).agg(jobs=("s", "size"), s=("s", "sum"), mb=("max_rss", "max"))

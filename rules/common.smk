@@ -90,7 +90,7 @@ MEASURE = {
     for detector in config["detectors"]
     if "metric" in detector
 }
-# Others learn the same whatever the seed, as their classes say.
+# Others learn the same whatever the seed.
 SEEDED = ["lstm", "mlp", "lid", "fisher_mlp"]
 SEEDS = {
     name: config["seeds"] if entry["method"] in SEEDED else config["seeds"][:1]

@@ -12,10 +12,11 @@ import yaml
 from sklearn.datasets import load_digits
 from torchvision.models import Inception_V3_Weights
 
-from detour import config
+from detour import adaptive, config, detectors
 from detour.attacks import METHODS, Attack
 from detour.config import ConfigError
 from detour.images import Digits
+from detour.protocols import PROTOCOLS
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = json.loads((ROOT / "schemas/config.schema.json").read_text())
@@ -355,6 +356,14 @@ def test_the_table_of_the_readme_is_the_schema_s():
     assert config.table(SCHEMA) in (ROOT / "README.md").read_text(), (
         "run `make table` and paste what it prints"
     )
+
+
+def test_the_preset_of_the_evaluation_fits_any_run_and_has_every_method():
+    preset = yaml.safe_load((ROOT / "presets" / "evaluation.yaml").read_text())
+    found = load(DEFAULT | preset)
+    assert set(found["protocols"]) == set(PROTOCOLS)
+    assert {entry["method"] for entry in found["detectors"]} == set(detectors.METHODS)
+    assert set(found["adaptive"]["methods"]) == set(adaptive.METHODS)
 
 
 @pytest.mark.parametrize("protocol", ["unknown", "transfer"])

@@ -1,3 +1,5 @@
+import ast
+import re
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +153,18 @@ def test_a_detector_learns_what_there_is_to_learn(run, name):
     if isinstance(detector, LSTM | MLP):
         assert len(history) == 15
         assert history[-1]["loss"] < history[0]["loss"]
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_the_rules_know_which_detectors_a_seed_moves(run, name):
+    text = (Path(__file__).parents[1] / "rules/common.smk").read_text()
+    seeded = ast.literal_eval(re.search(r"^SEEDED = (.*)$", text, re.MULTILINE).group(1))
+    scores = []
+    for seed in (0, 1):
+        detector = DETECTORS[name]()
+        detector.fit(Versions(run, TRAIN), Versions(run, VALIDATION), seed=seed)
+        scores.append(detector.score(Versions(run, TEST)))
+    assert (scores[0] != scores[1]).any() == (name.split(",")[0] in seeded)
 
 
 def sigmoid(v: np.ndarray) -> np.ndarray:

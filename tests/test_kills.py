@@ -23,9 +23,9 @@ from detour import store
 
 pytestmark = pytest.mark.slow
 
-KILLS = 21
+KILLS = 12
 LOCKED = "Directory cannot be locked"
-TABLES = ("scores.csv", "summary.csv", "outcomes.csv")
+TABLES = ("verdicts.csv", "outcomes.csv", "scores.csv", "metrics.csv", "summary.csv")
 
 
 def read_store(path: Path) -> None:

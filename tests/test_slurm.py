@@ -108,7 +108,7 @@ def test_run_survives_what_happens_on_a_cluster(finished, tmp_path):
     # Groups: a SLURM job for many of Snakemake's.
     assert len(jobs) < len(re.findall(r"^Finished jobid", printed, re.MULTILINE))
 
-    for name in ("scores.csv", "summary.csv", "outcomes.csv"):
+    for name in ("verdicts.csv", "outcomes.csv", "scores.csv", "metrics.csv", "summary.csv"):
         assert (workflow.results / name).read_bytes() == (finished.results / name).read_bytes(), name
     assert "Nothing to be done" in workflow.snakemake("--dry-run").stdout
 

@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import html
 import json
 import re
 import shutil
@@ -115,6 +116,56 @@ def test_a_part_of_a_run_has_a_target(copied, target, last):
     jobs = planned(copied, target)
     assert jobs.items() >= last.items()
     assert "report" not in jobs
+
+
+@pytest.fixture
+def evaluated(copied) -> Workflow:
+    """The small run under every protocol, with an attack on one of its detectors."""
+    copied.settings |= {
+        "protocols": ["known", "unknown", "transfer"],
+        "detectors": [copied.settings["detectors"][0], {"name": "fisher", "method": "fisher"}],
+        "adaptive": {"methods": ["orthogonal"], "eps": [0, 255], "steps": 3, "images": 4, "fpr": 0.1},
+    }
+    ran = copied.snakemake()
+    assert ran.returncode == 0, ran.stdout
+    return copied
+
+
+def test_every_protocol_and_an_adaptive_attack_are_in_the_report(evaluated):
+    tables = {
+        name: pd.read_csv(evaluated.results / f"{name}.csv") for name in ("metrics", "summary", "adaptive")
+    }
+    page = re.sub(r"\s+", " ", (evaluated.results / "report.html").read_text())
+    for row in tables["summary"].itertuples():
+        assert f"{row.value:.3f} <small>[{row.low:.3f}, {row.high:.3f}]" in page
+    cells = tables["metrics"].query("measure == 'auc' and originals == 'all' and population == 'all'")
+    found = {key: set(rows["case"] + ">" + rows["attack"]) for key, rows in cells.groupby("protocol")}
+    assert found == {
+        "known": {"all>all", "all>step", "all>noise"},
+        "unknown": {"step>step", "noise>noise"},
+        "transfer": {f"{case}>{attack}" for case in ("step", "noise") for attack in ("step", "noise")},
+    }
+    for row in cells[cells["protocol"] != "known"].itertuples():
+        assert f"{row.value:.3f} <small>[{row.low:.3f}, {row.high:.3f}]" in page
+    for caption in ("known", "unknown", "transfer", "populations", "operating", "adaptive"):
+        assert (
+            re.sub(
+                r"\s+", " ", html.escape((ROOT / f"report/{caption}.rst").read_text().strip(), quote=True)
+            )[:60]
+            in page
+        )
+    # What is not moved is not misread.
+    assert (tables["adaptive"].query("eps == 0")["succeeded"] == 0).all()
+
+
+def test_every_method_gets_what_it_reads_and_every_seed_what_it_moves(copied):
+    copied.settings["detectors"] = yaml.safe_load((ROOT / "presets/evaluation.yaml").read_text())["detectors"]
+    copied.settings["seeds"] = [0, 1, 2]
+    jobs = planned(copied)
+    seeded = ("lstm", "mlp", "lid", "fisher_mlp")
+    methods = [entry["method"] for entry in copied.settings["detectors"]]
+    assert jobs["train"] == 2 * sum(3 if method in seeded else 1 for method in methods)
+    assert jobs.items() >= {"neighbour": 3, "gaussian": 3 + 1, "distance": 2 * 3}.items()
 
 
 def test_another_scheduler_reruns_nothing_and_gives_the_same_bytes(copied):
@@ -321,8 +372,9 @@ def assert_twelve_layers(workflow: Workflow, classes: int) -> None:
         assert distances.shape == (n, 12, classes)
         assert np.isfinite(distances).all()
     scores = pd.read_csv(results / "scores.csv")
-    # Two detectors on two of four groups of sources, each in five versions, and on two groups of validation.
-    assert len(scores) == 2 * (5 + 1) * n / 2
+    # Two detectors on two of four groups of sources, each in all versions, and on two groups of validation.
+    versions = 1 + len(workflow.settings["attacks"])
+    assert len(scores) == 2 * (versions + 1) * n / 2
     assert scores["score"].notna().all()
     assert "no more" in (results / "report.html").read_text()
 
@@ -372,6 +424,7 @@ def test_one_s_own_images_through_inception(photographs, tmp_path):
     for key in ("labels", "missing"):
         del workflow.settings["dataset"][key]
     workflow.settings["precision"] = "bfloat16"
+    workflow.settings["attacks"] = workflow.settings["attacks"][:2]
     ran = workflow.snakemake()
     assert ran.returncode == 0, ran.stdout
     label = [

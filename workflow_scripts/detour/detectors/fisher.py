@@ -1,16 +1,17 @@
 """Fisher: detectors of the shift that attacks have in common, against how genuine images vary."""
 
 import copy
-from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-import zarr
 from scipy.linalg import eigh
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
+from detour import store
 from detour.detectors.versions import Versions
 from detour.logs import progress
 from detour.store import ORIGINAL
@@ -51,7 +52,7 @@ class Fisher:
 
     def fit(self, train: Versions, validation: Versions, seed: int) -> list[dict[str, float]]:
         self.chosen = list(self.layers or train.layers)
-        self.mean, whitening = _whitening(train.joint, self.chosen, self.ridge)
+        self.mean, whitening = _whitening(train.joint, tuple(self.chosen), self.ridge)
         x, seen = (self._activations(part) @ whitening for part in (train, validation))
         parts, history = self.parts(
             x, torch.from_numpy(train.adversarial), seen, validation.adversarial, seed
@@ -185,11 +186,14 @@ class _Bypassed(nn.Module):
         return x[:, 0] + self.unit(x[:, 1:])[:, 0]
 
 
-def _whitening(joint: zarr.Group, layers: Sequence[str], ridge: float) -> tuple[Tensor, Tensor]:
+# The cases of a protocol have it in common.
+@lru_cache(maxsize=1)
+def _whitening(path: str | Path, layers: tuple[str, ...], ridge: float) -> tuple[Tensor, Tensor]:
     """Mean [N] of the reference at some layers, and W [N, N] after which it is white; float64.
 
     W W^T = D^-1 (R + ridge I)^-1 D^-1 with the deviations D; a value that never varies has no part in it.
     """
+    joint = store.read(path)
     names = np.repeat(joint.attrs["layers"], joint.attrs["widths"])
     taken = np.concatenate([np.flatnonzero(names == layer) for layer in layers])
     mean = np.average(joint["mean"][:], axis=0, weights=joint["size"][:])[taken]

@@ -124,10 +124,10 @@ class Versions:
         return store.read(self.run.gaussians[layer])
 
     @property
-    def joint(self) -> zarr.Group:
-        """The same of all layers side by side."""
+    def joint(self) -> Path:
+        """The store of the same of all layers side by side."""
         (path,) = self.run.joint.values()
-        return store.read(path)
+        return Path(path)
 
     def _rows(self, stores: Stores, array: str) -> np.ndarray:
         return np.concatenate([store.read(stores[name])[array][:][self.sources] for name in self.sets])

@@ -57,7 +57,7 @@ def small() -> Defence:
     )
     classifier = Classifier(network, [0.5] * 3, [0.25] * 3).requires_grad_(False).eval()
     detector = LSTM(hidden=5, epochs=1, batch_size=1, lr=1, scale="raw")
-    detector._build(C)
+    detector._build(len(LAYERS), C)
     points = np.random.default_rng(0).normal(size=(2, C, 8)).astype(np.float32)
     return Defence(classifier, LAYERS, list(points), detector, threshold=0.1)
 
@@ -220,8 +220,8 @@ def run(tmp_path_factory) -> SimpleNamespace:
     measured = [folder / f"distances/{name}.zarr.zip" for name in sets]
     options = {"hidden": 16, "epochs": 30, "batch_size": 50, "lr": 0.01, "scale": "standard"}
     detectors.train(
-        Run.of(measured, [], [], None), folder / "folds.csv", folder / "model.pt", folder / "history.csv",
-        fold=0, method="lstm", options=options, seed=0, made=made,
+        Run.of(distances=measured), folder / "folds.csv", folder / "model.pt", folder / "history.csv",
+        protocol="known", fold=0, method="lstm", options=options, seed=0, made=made,
     )  # fmt: skip
     inputs = {
         "classifier": classifier, "images": original, "distances": measured[0], "medoids": found,
@@ -242,7 +242,7 @@ def adapt(run: SimpleNamespace, out: Path, batch_size: int = 100, **changes) -> 
 def test_the_detector_of_the_test_is_worth_attacking(run):
     scores = {}
     for path in run.measured:
-        versions = Versions(Run.of([path], [], [], None), folds.sources(run.inputs["folds"], 0, "test"))
+        versions = Versions(Run.of(distances=[path]), folds.sources(run.inputs["folds"], 0, "test"))
         scores[path.name] = detectors.load(run.inputs["model"]).score(versions)
     original, step = scores.values()
     assert (step[:, None] > original).mean() > 0.8
@@ -260,7 +260,7 @@ def test_the_attack_s_distances_and_scores_are_the_stored_ones(run):
     np.testing.assert_array_equal(seen.logits.argmax(1).numpy(), kept["predicted"][:])
     predicted, score = adaptive.judge(net, run.layers, saved, detector, x, 64)
     np.testing.assert_array_equal(predicted, kept["predicted"][:])
-    expected = detector.score(Versions(Run.of(run.measured[:1], [], [], None), np.arange(len(x))))
+    expected = detector.score(Versions(Run.of(distances=run.measured[:1]), np.arange(len(x))))
     np.testing.assert_allclose(score, expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(seen.score.numpy(), expected, rtol=1e-3, atol=1e-3)
 
@@ -292,7 +292,7 @@ def test_what_is_reported_is_what_the_stages_make_of_the_stored_bytes(run, tmp_p
     distances.measure(seen, run.inputs["medoids"], measured, made=made)
     again = store.read(measured)
     np.testing.assert_array_equal(found["predicted"][:], again["predicted"][:])
-    versions = Versions(Run.of([measured], [], [], None), np.arange(len(again["label"][:])))
+    versions = Versions(Run.of(distances=[measured]), np.arange(len(again["label"][:])))
     score = detectors.load(run.inputs["model"]).score(versions)
     np.testing.assert_allclose(found["score"][:], score, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(found["flagged"][:], found["score"][:] > found.attrs["threshold"])

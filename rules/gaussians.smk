@@ -10,7 +10,7 @@ rule gaussian:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=growing(2500),
+        mem_mb=growing(4000),
         runtime=growing(20),
     params:
         settings=lambda wildcards: settings(

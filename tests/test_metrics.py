@@ -155,6 +155,13 @@ def test_rates_are_counted_at_thresholds_of_the_validation(rng, verdicts):
     assert found["value"] == pytest.approx(expected)
 
 
+def test_the_interval_of_a_precision_is_between_0_and_1(rng, verdicts):
+    table, _ = metrics.evaluate(scores_of(rng, {"good": 2.0}), verdicts, **SETTINGS)
+    found = table[table["measure"].str.startswith("precision")].dropna(subset="low")
+    assert len(found)
+    assert ((found["low"] >= 0) & (found["high"] <= 1)).all()
+
+
 def test_too_few_originals_promise_nothing(rng, verdicts):
     table, _ = metrics.evaluate(scores_of(rng, {"good": 2.0}), verdicts, **SETTINGS | {"fpr": [0.01]})
     assert table[table["measure"].str.contains("@")]["value"].isna().all()

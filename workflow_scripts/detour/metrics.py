@@ -368,22 +368,25 @@ def _described(measured: Sequence[Measured], unlike: Sequence[str]) -> pd.DataFr
     compared = {alike(row): row.samples for row in measured if row.key["detector"] == first}
     rows = []
     for row in measured:
-        found = {"value": row.samples[0], "std": np.nanstd(row.points, ddof=1), **_interval(row.samples)}
+        # A ratio of rates is skewed: to shift its samples would be no correction.
+        shifted = not row.key["measure"].startswith("precision@")
+        found = {"value": row.samples[0], "std": np.nanstd(row.points, ddof=1)}
+        found |= _interval(row.samples, shifted)
         if row.key["detector"] != first and alike(row) in compared:
             differs = row.samples - compared[alike(row)]
             found["difference"] = differs[0]
-            found |= {f"difference_{end}": value for end, value in _interval(differs).items()}
+            found |= {f"difference_{end}": value for end, value in _interval(differs, shifted).items()}
         rows.append(row.key | found)
     return pd.DataFrame(rows)
 
 
-def _interval(samples: np.ndarray) -> dict[str, float]:
+def _interval(samples: np.ndarray, shifted: bool) -> dict[str, float]:
     drawn = samples[1:][~np.isnan(samples[1:])]
     if not len(drawn):
         return {"low": np.nan, "high": np.nan}
     # Where an image is drawn twice, more pairs are of its own versions than there are: that moves the AUC of
     # every sample by the same little, which is no doubt about it.
-    low, high = np.quantile(drawn, QUANTILES) - (drawn.mean() - samples[0])
+    low, high = np.quantile(drawn, QUANTILES) - shifted * (drawn.mean() - samples[0])
     return {"low": low, "high": high}
 
 

@@ -229,8 +229,9 @@ def test_snakemake_s_own_report_has_the_captions(copied):
     assert ran.returncode == 0, ran.stdout
     with zipfile.ZipFile(copied.folder / "own.zip") as own:
         text = own.read("own/report.html").decode()
-    for caption in (ROOT / "report").glob("*.rst"):
-        assert caption.read_text().strip()[:40] in text, caption.name
+    figures = [path.stem for path in (copied.results / "figures").glob("*.svg")]
+    for caption in ("workflow", "page", "summary", "metrics", "outcomes", *figures):
+        assert (ROOT / f"report/{caption}.rst").read_text().strip()[:40] in text, caption
 
 
 def test_the_schema_has_every_entry_of_the_tables():

@@ -293,7 +293,7 @@ def test_results_in_a_storage_that_is_no_file_system(tmp_path):
     assert {path.name for path in workflow.results.rglob("*") if path.is_file()} == {
         "layers.json", "contents.json",
     }  # fmt: skip
-    assert len(pd.read_csv(there / "results/small/scores.csv")) == 2 * 2 * 25
+    assert len(pd.read_csv(there / "results/small/scores.csv")) == 2 * (2 * 25 + 25)
     assert "</html>" in (there / "results/small/report.html").read_text()
     assert NOTHING in workflow.snakemake("--dry-run", *storage).stdout
 

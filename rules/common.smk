@@ -137,17 +137,17 @@ TABLES = {
     name: f"<run>/{name}.csv"
     for name in ("verdicts", "outcomes", "scores", "metrics", "summary")
 }
-ONE_FOLD = "{detector}/{protocol}/seed-{seed}/fold-{fold}"
-FOLD = f"<run>/detectors/{ONE_FOLD}"
+ONE_SEED = "{detector}/{protocol}/seed-{seed}"
+ONE_FOLD = f"{ONE_SEED}/fold-{{fold}}"
+SEED, FOLD = (f"<run>/detectors/{one}" for one in (ONE_SEED, ONE_FOLD))
 EVALUATED = [
     path
     for detector, seeds in SEEDS.items()
     for path in expand(
-        f"{FOLD}/scores.csv",
+        f"{SEED}/scores.csv",
         detector=detector,
         protocol=config["protocols"],
         seed=seeds,
-        fold=FOLDS,
     )
 ]
 

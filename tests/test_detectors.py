@@ -500,11 +500,11 @@ def test_a_trained_detector_comes_back_from_its_file(run, made, tmp_path, method
     table = pd.DataFrame({"source": np.arange(120), "fold-0": "train"})
     table.loc[VALIDATION, "fold-0"], table.loc[TEST, "fold-0"] = "validation", "test"
     table.to_csv(tmp_path / "folds.csv")
-    paths = tmp_path / "folds.csv", tmp_path / "model.pt"
+    folds, model, scores = (tmp_path / name for name in ("folds.csv", "model.pt", "scores.csv"))
     job = {"protocol": "known", "fold": 0, "method": method, "options": options, "seed": 0}
-    detectors.train(run, *paths, tmp_path / "history.csv", made=made, **job)
-    detectors.evaluate(run, *paths, tmp_path / "scores.csv", name="d", protocol="known", fold=0, seed=0)
-    found = pd.read_csv(tmp_path / "scores.csv")
+    detectors.train(run, folds, model, tmp_path / "history.csv", made=made, **job)
+    detectors.evaluate(run, folds, [model], scores, name="d", protocol="known", seed=0)
+    found = pd.read_csv(scores)
     found = found[found["role"] == "test"]
     assert list(found["source"]) == [*TEST, *TEST]
     assert list(found["adversarial"]) == [0] * len(TEST) + [1] * len(TEST)

@@ -68,11 +68,15 @@ def run(rng, write_store):
     return write
 
 
-def scored(run, table, made, protocol: str, fold: int, seed: int = 0) -> pd.DataFrame:
-    paths = [table.with_name(name) for name in ("model.pt", "history.csv", "scores.csv")]
-    detectors.train(run, table, *paths[:2], protocol=protocol, fold=fold, seed=seed, made=made, **LSTM)
-    detectors.evaluate(run, table, paths[0], paths[2], name="lstm", protocol=protocol, fold=fold, seed=seed)
-    return pd.read_csv(paths[2])
+def scored(run, table, made, protocol: str, count: int = 1, seed: int = 0) -> pd.DataFrame:
+    """The scores of the first folds."""
+    models = [table.with_name(f"model-{fold}.pt") for fold in range(count)]
+    for fold, model in enumerate(models):
+        job = {"protocol": protocol, "fold": fold, "seed": seed, "made": made}
+        detectors.train(run, table, model, table.with_name("history.csv"), **job, **LSTM)
+    path = table.with_name("scores.csv")
+    detectors.evaluate(run, table, models, path, name="lstm", protocol=protocol, seed=seed)
+    return pd.read_csv(path)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -80,7 +84,7 @@ def scored(run, table, made, protocol: str, fold: int, seed: int = 0) -> pd.Data
 def test_shuffled_labels_give_chance(run, table, made, protocol, shuffled):
     """And in order they do not, so that there was something to be found."""
     versions = run(shuffled)
-    scores = pd.concat([scored(versions, table, made, protocol, fold) for fold in range(FOLDS)])
+    scores = scored(versions, table, made, protocol, FOLDS)
     verdicts = pd.DataFrame({"set": np.repeat(SETS, N), "source": np.tile(np.arange(N), len(SETS))})
     verdicts[["right", "successful", "hit", "failed"]] = True
     _, summary = metrics.evaluate(scores, verdicts, draws=500, fpr=[0.1], base_rate=0.001, seed=0)
@@ -92,37 +96,38 @@ def test_shuffled_labels_give_chance(run, table, made, protocol, shuffled):
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_scores_are_of_the_test_and_of_the_validation_s_originals(run, table, made, protocol):
-    scores = scored(run(False), table, made, protocol, fold=1)
+    scores = scored(run(False), table, made, protocol, count=2)
     expected = {
-        (case.name, role, name, source)
+        (fold, case.name, role, name, source)
+        for fold in range(2)
         for case in cases(protocol, ATTACKS)
         for role, sets in (("validation", ["original"]), ("test", ["original", *case.tested]))
         for name in sets
-        for source in folds.sources(table, 1, role)
+        for source in folds.sources(table, fold, role)
     }
-    found = list(scores[["case", "role", "set", "source"]].itertuples(index=False, name=None))
+    found = list(scores[["fold", "case", "role", "set", "source"]].itertuples(index=False, name=None))
     assert set(found) == expected
     assert len(found) == len(expected)
     assert ((scores["set"] != "original") == scores["adversarial"]).all()
-    assert (scores[["detector", "protocol", "seed", "fold"]] == ["lstm", protocol, 0, 1]).all(axis=None)
+    assert (scores[["detector", "protocol", "seed"]] == ["lstm", protocol, 0]).all(axis=None)
 
 
 def test_an_attack_that_is_not_known_leaves_no_trace_in_its_detector(run, table, made, write_store):
     """Whatever the left-out attack does, and if it did nothing, its detector is the same."""
     before = run(False)
-    scored(before, table, made, "unknown", fold=0)
-    first = detectors.load(table.with_name("model.pt"), "b").state()["net"]
+    scored(before, table, made, "unknown")
+    first = detectors.load(table.with_name("model-0.pt"), "b").state()["net"]
     other = write_store("other", {"distances": np.zeros((N, L, C), np.float32)})
-    scored(Run(dict(before.distances) | {"b": other}), table, made, "unknown", fold=0)
-    again = detectors.load(table.with_name("model.pt"), "b").state()["net"]
-    changed = detectors.load(table.with_name("model.pt"), "a").state()["net"]
+    scored(Run(dict(before.distances) | {"b": other}), table, made, "unknown")
+    again = detectors.load(table.with_name("model-0.pt"), "b").state()["net"]
+    changed = detectors.load(table.with_name("model-0.pt"), "a").state()["net"]
     assert all((first[name] == again[name]).all() for name in first)
     assert any((first[name] != changed[name]).any() for name in first)
 
 
 def test_a_seed_trains_another_detector(run, table, made):
     versions = run(False)
-    first, again, other = (scored(versions, table, made, "known", 0, seed)["score"] for seed in (0, 0, 1))
+    first, again, other = (scored(versions, table, made, "known", seed=seed)["score"] for seed in (0, 0, 1))
     assert (first == again).all()
     assert (first != other).any()
 
@@ -131,11 +136,11 @@ def test_a_seed_trains_another_detector(run, table, made):
 def test_a_planted_leak_is_refused(run, table, made, role):
     """A source of the test that the detector learned from, as after an edit of the folds."""
     versions = run(False)
-    scored(versions, table, made, "known", fold=0)
+    scored(versions, table, made, "known")
     dealt = pd.read_csv(table)
     source = dealt["source"][dealt["fold-0"] == role].iloc[0]
     dealt.loc[dealt["source"] == source, "fold-0"] = "test"
     dealt.to_csv(table, index=False)
-    job = {"name": "lstm", "protocol": "known", "fold": 0, "seed": 0}
+    paths = [table.with_name("model-0.pt")], table.with_name("scores.csv")
     with pytest.raises(ValueError, match=f"source {source} was in {role} and is in the test of fold 0"):
-        detectors.evaluate(versions, table, table.with_name("model.pt"), table.with_name("scores.csv"), **job)
+        detectors.evaluate(versions, table, *paths, name="lstm", protocol="known", seed=0)

@@ -106,7 +106,7 @@ def test_jobs_use_the_library_beside_them_whatever_is_installed(tmp_path):
         ("medoids", {"classifier": 1, "reference_activation": 2, "medoid": 3}),
         ("distances", {"medoid": 3, "distance": 3}),
         ("neighbours", {"reference_activation": 2, "neighbour": 3}),
-        ("detectors", {"fold": 1, "train": 4, "evaluate": 4}),
+        ("detectors", {"fold": 1, "train": 4, "evaluate": 2}),
         ("figures", {"summary": 1, "figure_tsne": 1, "figure_roc": 1}),
     ],
 )

@@ -1,7 +1,7 @@
 """Detectors: tell adversarial from genuine images by what the earlier stages say of them."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
@@ -111,36 +111,45 @@ def load(model: str | Path, case: str = ALL) -> Detector:
 
 
 def evaluate(
-    run: Run, folds: str | Path, model: str | Path, out: str | Path, *,
-    name: str, protocol: str, fold: int, seed: int,
+    run: Run, folds: str | Path, models: Sequence[str | Path], out: str | Path, *,
+    name: str, protocol: str, seed: int,
 ) -> None:  # fmt: skip
-    """Score the test images of a fold, and the genuine ones of its validation that thresholds are from.
+    """Score the test images of every fold, and the genuine ones of its validation that thresholds are from.
 
     The table has detector, protocol, seed, fold, case, role (`test` or `validation`), set, source,
     adversarial (0 or 1) and score.
 
+    Parameters
+    ----------
+    models
+        As `train` wrote them, in the order of the folds.
+
     Raises
     ------
     ValueError
-        If the detector was trained or validated on a source of the test.
+        If a detector was trained or validated on a source of its fold's test.
     """
-    part = {role: sources(folds, fold, role) for role in ("validation", "test")}
-    learned = torch.load(model, weights_only=True)["sources"]
-    for role, known in learned.items():
-        if len(leaked := np.intersect1d(known.numpy(), part["test"])):
+    tables = []
+    for fold, model in enumerate(models):
+        part = {role: sources(folds, fold, role) for role in ("validation", "test")}
+        _refuse_leak(model, part["test"], fold, folds)
+        for case in cases(protocol, run.attacks):
+            fitted = load(model, case.name)
+            for role, sets in (("validation", [ORIGINAL]), ("test", [ORIGINAL, *case.tested])):
+                versions = Versions(run, part[role], sets)
+                tables.append(pd.DataFrame({
+                    "detector": name, "protocol": protocol, "seed": seed, "fold": fold, "case": case.name,
+                    "role": role, "set": versions.set, "source": versions.source,
+                    "adversarial": versions.adversarial.astype(int), "score": fitted.score(versions),
+                }))  # fmt: skip
+    with written(out) as path:
+        pd.concat(tables).to_csv(path, index=False)
+
+
+def _refuse_leak(model: str | Path, test: np.ndarray, fold: int, folds: str | Path) -> None:
+    for role, known in torch.load(model, weights_only=True)["sources"].items():
+        if len(leaked := np.intersect1d(known.numpy(), test)):
             raise ValueError(
                 f"{model}: source {leaked[0]} was in {role} and is in the test of fold {fold} of {folds}"
                 f" ({len(leaked)} such sources), expected none; delete {model} and run again"
             )
-    tables = []
-    for case in cases(protocol, run.attacks):
-        fitted = load(model, case.name)
-        for role, sets in (("validation", [ORIGINAL]), ("test", [ORIGINAL, *case.tested])):
-            versions = Versions(run, part[role], sets)
-            tables.append(pd.DataFrame({
-                "detector": name, "protocol": protocol, "seed": seed, "fold": fold, "case": case.name,
-                "role": role, "set": versions.set, "source": versions.source,
-                "adversarial": versions.adversarial.astype(int), "score": fitted.score(versions),
-            }))  # fmt: skip
-    with written(out) as path:
-        pd.concat(tables).to_csv(path, index=False)

@@ -37,8 +37,10 @@ class Regression:
         self.mean, self.std = torch.from_numpy(scaler.mean_), torch.from_numpy(scaler.scale_)
         history: list[dict[str, float]] = []
         best = -1.0
+        # Newton's converges in some steps, where the other takes a thousand; but its Hessian is F x F.
+        solver = "newton-cholesky" if x.shape[1] < len(x) else "lbfgs"
         for c in self.c:
-            found = LogisticRegression(C=c, max_iter=1000).fit(x, y)
+            found = LogisticRegression(C=c, solver=solver, max_iter=1000).fit(x, y)
             weight, bias = torch.from_numpy(found.coef_[0]), torch.from_numpy(found.intercept_)
             auc = roc_auc_score(truth, self._logits(torch.from_numpy(validation), weight, bias))
             history.append({"c": c, "validation_auc": auc})

@@ -50,7 +50,9 @@ class Network:
             self.mean, self.std = x.mean(0), x.std(0).clamp_min(torch.finfo(x.dtype).tiny)
         x = (x - self.mean) / self.std
         seen = (torch.from_numpy(validation.distances) - self.mean) / self.std
-        optimizer = torch.optim.Adam(self.net.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        optimizer = torch.optim.Adam(
+            self.net.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
+        )
         loss_of = nn.BCEWithLogitsLoss()
         history: list[dict[str, float]] = []
         best, kept, since = -1.0, self.net.state_dict(), 0

@@ -12,13 +12,13 @@ rule adapt:
     input:
         classifier="<run>/classifier.pt",
         images=IMAGES["original"],
+        activations=ACTIVATIONS["original"],
         distances=DISTANCES[PAPER_S]["original"],
         medoids=MEDOIDS,
         folds="<run>/folds.csv",
         model=expand(
             f"{FOLD}/model.pt",
             detector=ATTACKED,
-            protocol="known",
             seed=config["seeds"][0],
             allow_missing=True,
         )[0],

@@ -137,7 +137,7 @@ TABLES = {
     name: f"<run>/{name}.csv"
     for name in ("verdicts", "outcomes", "scores", "metrics", "summary")
 }
-ONE_SEED = "{detector}/{protocol}/seed-{seed}"
+ONE_SEED = "{detector}/seed-{seed}"
 ONE_FOLD = f"{ONE_SEED}/fold-{{fold}}"
 SEED, FOLD = (f"<run>/detectors/{one}" for one in (ONE_SEED, ONE_FOLD))
 EVALUATED = [
@@ -146,7 +146,6 @@ EVALUATED = [
     for path in expand(
         f"{SEED}/scores.csv",
         detector=detector,
-        protocol=config["protocols"],
         seed=seeds,
     )
 ]

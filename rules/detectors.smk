@@ -16,7 +16,7 @@ rule train:
         runtime=growing(20),
     params:
         settings=lambda wildcards: settings(
-            protocol=wildcards.protocol,
+            protocols=config["protocols"],
             fold=int(wildcards.fold),
             method=DETECTORS[wildcards.detector]["method"],
             options=without(DETECTORS[wildcards.detector], "name", "method"),
@@ -24,7 +24,7 @@ rule train:
         ),
         code=digest("train.py"),
     message:
-        "detectors: train {wildcards.detector} ({wildcards.protocol}) on fold {wildcards.fold}, seed {wildcards.seed}"
+        "detectors: train {wildcards.detector} on fold {wildcards.fold}, seed {wildcards.seed}"
     script:
         "../workflow_scripts/train.py"
 
@@ -49,11 +49,11 @@ rule evaluate:
     params:
         settings=lambda wildcards: settings(
             name=wildcards.detector,
-            protocol=wildcards.protocol,
+            protocols=config["protocols"],
             seed=int(wildcards.seed),
         ),
         code=digest("evaluate.py"),
     message:
-        "detectors: evaluate {wildcards.detector} ({wildcards.protocol}), seed {wildcards.seed}"
+        "detectors: evaluate {wildcards.detector}, seed {wildcards.seed}"
     script:
         "../workflow_scripts/evaluate.py"

@@ -24,6 +24,7 @@ from detour import (
     distances,
     figures,
     folds,
+    gaussians,
     images,
     medoids,
     store,
@@ -38,6 +39,13 @@ from detour.images import Digits
 from detour.store import NO_TARGET, Made
 
 SIDE, C, LAYERS = 6, 4, ["0", "2"]
+DETECTORS = {
+    "lstm": {"hidden": 16, "epochs": 30, "batch_size": 50, "lr": 0.01, "scale": "standard"},
+    "fisher_mlp": {
+        "layers": None, "ridge": 0.01, "hidden": 16, "dropout": 0.1, "epochs": 10, "batch_size": 50, "lr": 0.001,
+        "weight_decay": 0.01,
+    },
+}  # fmt: skip
 ENTRY = Adaptive(
     method="pgd", eps=[0, 255], steps=40, step=2.5, weight=1, target="dataset", images=10, fpr=0.05
 )
@@ -190,7 +198,7 @@ def test_the_attacked_images_follow_the_seed_and_not_each_other():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> SimpleNamespace:
-    """A run on digits by the functions of the stages: a trained ResNet-18, two attacks, a trained LSTM."""
+    """A run on digits by the functions of the stages: a trained ResNet-18, an attack, trained detectors."""
     folder = tmp_path_factory.mktemp("run")
     dataset, made = Digits(test=300, size=16, seed=0), Made({}, "")
     layers, on = ["maxpool", "layer2.1", "layer4.1"], {"batch_size": 100, "device": "cpu", "made": made}
@@ -210,64 +218,92 @@ def run(tmp_path_factory) -> SimpleNamespace:
     attack = Attack(name="step", method="fgsm", eps=48, target="dataset")
     attacks.perturb(classifier, original, folder / "step.zarr.zip", attack=attack, seed=0, **on)
     (folder / "distances").mkdir()
+    (folder / "activations").mkdir()
     sets = {"original": original, "step": folder / "step.zarr.zip"}
     for name, path in sets.items():
-        activations.extract(classifier, path, folder / f"activations-{name}.zarr.zip", layers=layers, **on)
-        distances.measure(
-            folder / f"activations-{name}.zarr.zip", found, folder / f"distances/{name}.zarr.zip", made=made
-        )
+        activated = folder / f"activations/{name}.zarr.zip"
+        activations.extract(classifier, path, activated, layers=layers, **on)
+        distances.measure(activated, found, folder / f"distances/{name}.zarr.zip", made=made)
     folds.deal(original, folder / "folds.csv", count=2, stratify="class", seed=0)
-    measured = [folder / f"distances/{name}.zarr.zip" for name in sets]
-    options = {"hidden": 16, "epochs": 30, "batch_size": 50, "lr": 0.01, "scale": "standard"}
-    detectors.train(
-        Run.of(distances=measured), folder / "folds.csv", folder / "model.pt", folder / "history.csv",
-        protocol="known", fold=0, method="lstm", options=options, seed=0, made=made,
-    )  # fmt: skip
+    joint = folder / "joint.zarr.zip"
+    gaussians.fit([reference], joint, layers=layers, made=made)
+    stores = Run(
+        distances={name: folder / f"distances/{name}.zarr.zip" for name in sets},
+        activations={name: folder / f"activations/{name}.zarr.zip" for name in sets},
+        joint={"joint": joint},
+    )
+    for method, options in DETECTORS.items():
+        detectors.train(
+            stores, folder / "folds.csv", folder / f"{method}.pt", folder / "history.csv",
+            protocols=["known"], fold=0, method=method, options=options, seed=0, made=made,
+        )  # fmt: skip
     inputs = {
-        "classifier": classifier, "images": original, "distances": measured[0], "medoids": found,
-        "folds": folder / "folds.csv", "model": folder / "model.pt",
+        "classifier": classifier, "images": original, "activations": stores.activations["original"],
+        "distances": stores.distances["original"], "medoids": found, "folds": folder / "folds.csv",
     }  # fmt: skip
-    return SimpleNamespace(folder=folder, inputs=inputs, layers=layers, measured=measured)
+    return SimpleNamespace(folder=folder, inputs=inputs, layers=layers, stores=stores)
 
 
-def adapt(run: SimpleNamespace, out: Path, batch_size: int = 100, **changes) -> Path:
+def detector_of(run: SimpleNamespace, method: str):
+    return detectors.load(run.folder / f"{method}.pt")
+
+
+def adapt(run: SimpleNamespace, out: Path, detector: str = "lstm", batch_size: int = 100, **changes) -> Path:
     entry = replace(ENTRY, **changes)
     made = Made({}, "")
     adaptive.adapt(
-        **run.inputs, out=out, adaptive=entry, fold=0, seed=0, batch_size=batch_size, device="cpu", made=made
+        **run.inputs,
+        model=run.folder / f"{detector}.pt",
+        out=out,
+        adaptive=entry,
+        fold=0,
+        seed=0,
+        batch_size=batch_size,
+        device="cpu",
+        made=made,
     )
     return out
 
 
-def test_the_detector_of_the_test_is_worth_attacking(run):
-    scores = {}
-    for path in run.measured:
-        versions = Versions(Run.of(distances=[path]), folds.sources(run.inputs["folds"], 0, "test"))
-        scores[path.name] = detectors.load(run.inputs["model"]).score(versions)
-    original, step = scores.values()
+@pytest.mark.parametrize("method", DETECTORS)
+def test_the_detector_of_the_test_is_worth_attacking(run, method):
+    tested = folds.sources(run.inputs["folds"], 0, "test")
+    original, step = (
+        detector_of(run, method).score(Versions(run.stores, tested, [name])) for name in ("original", "step")
+    )
     assert (step[:, None] > original).mean() > 0.8
 
 
-def test_the_attack_s_distances_and_scores_are_the_stored_ones(run):
+@pytest.mark.parametrize("method", DETECTORS)
+def test_the_attack_s_distances_and_scores_are_the_stored_ones(run, method):
     saved = [store.read(path)["medoid"][:] for path in run.inputs["medoids"]]
     net = classifiers.load(run.inputs["classifier"], torch.device("cpu"), keep=run.layers)
-    detector = detectors.load(run.inputs["model"])
+    detector = detector_of(run, method)
     x = store.read(run.inputs["images"])["images"][:]
     with torch.no_grad():
         seen = Defence(net, run.layers, saved, detector, 0)(torch.from_numpy(x).float().div(255))
-    kept = store.read(run.measured[0])
+    kept = store.read(run.stores.distances["original"])
     np.testing.assert_allclose(seen.distances.numpy(), kept["distances"][:], rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(seen.logits.argmax(1).numpy(), kept["predicted"][:])
     predicted, score = adaptive.judge(net, run.layers, saved, detector, x, 64)
     np.testing.assert_array_equal(predicted, kept["predicted"][:])
-    expected = detector.score(Versions(Run.of(distances=run.measured[:1]), np.arange(len(x))))
+    expected = detector.score(Versions(run.stores, np.arange(len(x)), ["original"]))
     np.testing.assert_allclose(score, expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(seen.score.numpy(), expected, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize(("method", "target"), [*((m, "dataset") for m in METHODS), ("orthogonal", "none")])
-def test_with_every_pixel_free_the_detector_is_evaded_and_with_none_it_is_not(run, tmp_path, method, target):
-    out = adapt(run, tmp_path / "adapted.zarr.zip", method=method, target=target)
+@pytest.mark.parametrize(
+    ("detector", "method", "target"),
+    [
+        *(("lstm", method, "dataset") for method in METHODS),
+        ("lstm", "orthogonal", "none"),
+        ("fisher_mlp", "orthogonal", "dataset"),
+    ],
+)
+def test_with_every_pixel_free_the_detector_is_evaded_and_with_none_it_is_not(
+    run, tmp_path, detector, method, target
+):
+    out = adapt(run, tmp_path / "adapted.zarr.zip", detector, method=method, target=target)
     found = store.read(out)
     original = store.read(run.inputs["images"])
     eps, source = found["eps"][:], found["source"][:]
@@ -293,7 +329,7 @@ def test_what_is_reported_is_what_the_stages_make_of_the_stored_bytes(run, tmp_p
     again = store.read(measured)
     np.testing.assert_array_equal(found["predicted"][:], again["predicted"][:])
     versions = Versions(Run.of(distances=[measured]), np.arange(len(again["label"][:])))
-    score = detectors.load(run.inputs["model"]).score(versions)
+    score = detector_of(run, "lstm").score(versions)
     np.testing.assert_allclose(found["score"][:], score, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(found["flagged"][:], found["score"][:] > found.attrs["threshold"])
     np.testing.assert_array_equal(found["succeeded"][:], found["predicted"][:] == found["target"][:])
@@ -303,7 +339,9 @@ def test_what_is_reported_is_what_the_stages_make_of_the_stored_bytes(run, tmp_p
 
 def test_draws_follow_the_image_and_not_the_batch_or_the_eps(run, tmp_path):
     a, b = (
-        store.read(adapt(run, tmp_path / f"{size}.zarr.zip", size, eps=eps, steps=1, target="random"))
+        store.read(
+            adapt(run, tmp_path / f"{size}.zarr.zip", batch_size=size, eps=eps, steps=1, target="random")
+        )
         for size, eps in ((100, [8]), (3, [8, 9]))
     )
     n = len(a["source"][:])

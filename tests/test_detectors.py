@@ -377,10 +377,12 @@ def test_fisher_is_the_discriminant_by_solving_for_it(run, references, chosen):
 def test_the_perceptron_beside_fisher_is_the_one_of_the_best_epoch_on_activations_as_they_are(run):
     detector, validation = FisherMLP(**PERCEPTRON), Versions(run, VALIDATION)
     history = detector.fit(Versions(run, TRAIN), validation, seed=0)
-    discriminant, perceptron = detector._scores(validation)
+    with torch.no_grad():
+        discriminant, perceptron = detector._scores(detector._read(validation)).T.numpy()
     alone = Fisher(layers=None, ridge=1e-4)
     assert history[0] == alone.fit(Versions(run, TRAIN), validation, seed=0)[0]
-    np.testing.assert_allclose(discriminant, alone._scores(validation)[0])
+    with torch.no_grad():
+        np.testing.assert_allclose(discriminant, alone._scores(alone._read(validation))[:, 0])
     # In double precision two images may change places.
     best = max(row["validation_auc"] for row in history[1:])
     assert roc_auc_score(validation.adversarial, perceptron) == pytest.approx(best, abs=0.01)
@@ -501,9 +503,9 @@ def test_a_trained_detector_comes_back_from_its_file(run, made, tmp_path, method
     table.loc[VALIDATION, "fold-0"], table.loc[TEST, "fold-0"] = "validation", "test"
     table.to_csv(tmp_path / "folds.csv")
     folds, model, scores = (tmp_path / name for name in ("folds.csv", "model.pt", "scores.csv"))
-    job = {"protocol": "known", "fold": 0, "method": method, "options": options, "seed": 0}
+    job = {"protocols": ["known"], "fold": 0, "method": method, "options": options, "seed": 0}
     detectors.train(run, folds, model, tmp_path / "history.csv", made=made, **job)
-    detectors.evaluate(run, folds, [model], scores, name="d", protocol="known", seed=0)
+    detectors.evaluate(run, folds, [model], scores, name="d", protocols=["known"], seed=0)
     found = pd.read_csv(scores)
     found = found[found["role"] == "test"]
     assert list(found["source"]) == [*TEST, *TEST]
@@ -518,7 +520,7 @@ def test_a_job_that_was_begun_anew_loses_its_detector_to_the_later_start(run, ma
     pd.DataFrame({"source": [0, 1], "fold-0": ["train", "validation"]}).to_csv(tmp_path / "folds.csv")
     paths = [tmp_path / name for name in ("folds.csv", "model.pt", "history.csv")]
     job = {
-        "protocol": "known",
+        "protocols": ["known"],
         "fold": 0,
         "method": "knn",
         "options": {"layer": "layer", "k": [3]},

@@ -126,7 +126,7 @@ def tables(tmp_path, rng) -> dict[str, Path]:
         for detector in ("one", "two")
         for protocol in ("known", "transfer")
         for fold in range(2)
-        for case in cases(protocol, ["a", "b"])
+        for case in cases([protocol], ["a", "b"])
         for role, sets in (("test", ["original", "a", "b"]), ("validation", ["original"]))
         for name in sets
     ])  # fmt: skip

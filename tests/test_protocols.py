@@ -12,26 +12,26 @@ ATTACKS = ["a", "b", "c"]
 
 
 def test_known_is_every_attack():
-    (case,) = cases("known", ATTACKS)
+    (case,) = cases(["known"], ATTACKS)
     assert (case.name, case.known, case.tested) == ("all", ATTACKS, ATTACKS)
 
 
 def test_unknown_leaves_each_out_once_and_tests_on_it():
-    found = cases("unknown", ATTACKS)
+    found = cases(["unknown"], ATTACKS)
     assert [case.tested for case in found] == [["a"], ["b"], ["c"]]
     for case in found:
         assert sorted([*case.known, *case.tested]) == ATTACKS
 
 
 def test_transfer_knows_each_alone_and_tests_on_all():
-    assert [(case.known, case.tested) for case in cases("transfer", ATTACKS)] == [
+    assert [(case.known, case.tested) for case in cases(["transfer"], ATTACKS)] == [
         ([name], ATTACKS) for name in ATTACKS
     ]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_names_tell_the_cases_apart(protocol):
-    names = [case.name for case in cases(protocol, ATTACKS)]
+    names = [case.name for case in cases([protocol], ATTACKS)]
     assert len(set(names)) == len(names)
 
 
@@ -72,10 +72,10 @@ def scored(run, table, made, protocol: str, count: int = 1, seed: int = 0) -> pd
     """The scores of the first folds."""
     models = [table.with_name(f"model-{fold}.pt") for fold in range(count)]
     for fold, model in enumerate(models):
-        job = {"protocol": protocol, "fold": fold, "seed": seed, "made": made}
+        job = {"protocols": [protocol], "fold": fold, "seed": seed, "made": made}
         detectors.train(run, table, model, table.with_name("history.csv"), **job, **LSTM)
     path = table.with_name("scores.csv")
-    detectors.evaluate(run, table, models, path, name="lstm", protocol=protocol, seed=seed)
+    detectors.evaluate(run, table, models, path, name="lstm", protocols=[protocol], seed=seed)
     return pd.read_csv(path)
 
 
@@ -100,7 +100,7 @@ def test_scores_are_of_the_test_and_of_the_validation_s_originals(run, table, ma
     expected = {
         (fold, case.name, role, name, source)
         for fold in range(2)
-        for case in cases(protocol, ATTACKS)
+        for case in cases([protocol], ATTACKS)
         for role, sets in (("validation", ["original"]), ("test", ["original", *case.tested]))
         for name in sets
         for source in folds.sources(table, fold, role)
@@ -116,11 +116,11 @@ def test_an_attack_that_is_not_known_leaves_no_trace_in_its_detector(run, table,
     """Whatever the left-out attack does, and if it did nothing, its detector is the same."""
     before = run(False)
     scored(before, table, made, "unknown")
-    first = detectors.load(table.with_name("model-0.pt"), "b").state()["net"]
+    first = detectors.load(table.with_name("model-0.pt"), "unknown b").state()["net"]
     other = write_store("other", {"distances": np.zeros((N, L, C), np.float32)})
     scored(Run(dict(before.distances) | {"b": other}), table, made, "unknown")
-    again = detectors.load(table.with_name("model-0.pt"), "b").state()["net"]
-    changed = detectors.load(table.with_name("model-0.pt"), "a").state()["net"]
+    again = detectors.load(table.with_name("model-0.pt"), "unknown b").state()["net"]
+    changed = detectors.load(table.with_name("model-0.pt"), "unknown a").state()["net"]
     assert all((first[name] == again[name]).all() for name in first)
     assert any((first[name] != changed[name]).any() for name in first)
 
@@ -143,4 +143,4 @@ def test_a_planted_leak_is_refused(run, table, made, role):
     dealt.to_csv(table, index=False)
     paths = [table.with_name("model-0.pt")], table.with_name("scores.csv")
     with pytest.raises(ValueError, match=f"source {source} was in {role} and is in the test of fold 0"):
-        detectors.evaluate(versions, table, *paths, name="lstm", protocol="known", seed=0)
+        detectors.evaluate(versions, table, *paths, name="lstm", protocols=["known"], seed=0)

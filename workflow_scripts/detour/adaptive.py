@@ -5,7 +5,7 @@ descended. What is reported is computed from the stored bytes, in the way of the
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -64,8 +64,15 @@ class Adaptive:
 class Differentiable(Detector, Protocol):
     """A detector that can be descended."""
 
-    def logits(self, distances: Tensor) -> Tensor:
-        """Scores [m] of distances [m, L, C]; those of `score`, with their gradient."""
+    def logits(self, distances: Tensor, activations: Mapping[str, Tensor]) -> Tensor:
+        """Those of `score`, [m], with their gradient.
+
+        Parameters
+        ----------
+        distances : float [m, L, C]
+        activations : float [m, N_l]
+            By layer.
+        """
 
 
 @dataclass(frozen=True)
@@ -115,16 +122,18 @@ class Defence:
 
     def __call__(self, x: Tensor) -> Seen:
         logits = self.classifier(x)
+        averages = {name: self._recorder.averages[name] for name in self.layers}
         found = torch.stack(
             [
                 # Its gradient at distance 0 is 0; and through products it would lose digits.
-                torch.cdist(self._recorder.averages[name], m, compute_mode="donot_use_mm_for_euclid_dist")
-                for name, m in zip(self.layers, self._medoids, strict=True)
+                torch.cdist(average, m, compute_mode="donot_use_mm_for_euclid_dist")
+                for average, m in zip(averages.values(), self._medoids, strict=True)
             ],
             dim=1,
         )
         # On the CPU: cuDNN has no gradient of recurrent networks in evaluation, and this one is small.
-        score = self.detector.logits(found.cpu()).to(self.device)
+        on_cpu = {name: average.cpu() for name, average in averages.items()}
+        score = self.detector.logits(found.cpu(), on_cpu).float().to(self.device)
         return Seen(logits, found, score)
 
 
@@ -320,7 +329,7 @@ def evade(
 
 
 def judge(
-    classifier: Classifier, layers: list[str], medoids: Sequence[np.ndarray], detector: Detector,
+    classifier: Classifier, layers: list[str], medoids: Sequence[np.ndarray], detector: Differentiable,
     images: np.ndarray, batch_size: int,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """What images are taken for, int64 [n], and their detection score, float64 [n], as the stages have it."""
@@ -330,20 +339,19 @@ def judge(
     def all_of(name: str) -> np.ndarray:
         return np.concatenate([batch[name] for batch in recorded])
 
-    versions = Versions(Run(), np.arange(len(images)))
-    versions.distances = np.stack(
-        [
-            distances(all_of(name), medoid).astype(np.float32)
-            for name, medoid in zip(layers, medoids, strict=True)
-        ],
-        axis=1,
-    )
-    return all_of("predicted"), detector.score(versions)
+    found = {name: all_of(name) for name in layers}
+    measured = [distances(found[name], m) for name, m in zip(layers, medoids, strict=True)]
+    with torch.no_grad():
+        score = detector.logits(
+            torch.from_numpy(np.stack(measured, axis=1).astype(np.float32)),
+            {name: torch.from_numpy(activations) for name, activations in found.items()},
+        )
+    return all_of("predicted"), score.double().numpy()
 
 
 def adapt(
-    classifier: str | Path, images: str | Path, distances: str | Path, medoids: Sequence[str | Path],
-    folds: str | Path, model: str | Path, out: str | Path, *,
+    classifier: str | Path, images: str | Path, activations: str | Path, distances: str | Path,
+    medoids: Sequence[str | Path], folds: str | Path, model: str | Path, out: str | Path, *,
     adaptive: Adaptive, fold: int, seed: int, batch_size: int, device: str, made: Made,
 ) -> None:  # fmt: skip
     """Attack test images of a fold that are classified right, with every eps, and store what comes of it.
@@ -355,7 +363,7 @@ def adapt(
 
     Parameters
     ----------
-    images, distances
+    images, activations, distances
         Stores of the originals.
     medoids
         Stores of the medoids, in the order of the layers.
@@ -365,7 +373,8 @@ def adapt(
         Of this run: which images are attacked, and random targets.
     """
     detector: Differentiable = detectors.load(model)  # type: ignore[assignment]
-    genuine = Versions(Run({ORIGINAL: distances}), sources(folds, fold, "validation"))
+    run = Run(distances={ORIGINAL: distances}, activations={ORIGINAL: activations})
+    genuine = Versions(run, sources(folds, fold, "validation"))
     limit = threshold(detector.score(genuine), adaptive.fpr)
     if np.isinf(limit):
         raise ValueError(
@@ -399,7 +408,7 @@ def adapt(
         "method": adaptive.method, "fold": fold, "fpr": adaptive.fpr, "threshold": limit, "classes": classes,
         "layers": layers, "device": str(defence.device),
     }  # fmt: skip
-    made_of = [classifier, images, distances, *medoids, folds, model]
+    made_of = [classifier, images, activations, distances, *medoids, folds, model]
     with store.create(out, made, made_of, **about) as group:
         parts = [slice(start, start + batch_size) for start in range(0, len(rows), batch_size)]
         found = [

@@ -29,7 +29,7 @@ Config = dict[str, Any]
 DIGITS, DIGITS_RAREST = 1797, 174
 
 # Methods of detectors that can be descended, which their `logits` is for.
-DIFFERENTIABLE = ("lstm", "mlp", "logistic")
+DIFFERENTIABLE = ("lstm", "mlp", "logistic", "fisher", "fisher_mlp")
 
 
 class ConfigError(ValueError):
@@ -471,7 +471,7 @@ def differentiable(detectors: list[Config]) -> list[str]:
         entry["name"]
         for entry in detectors
         if entry["method"] in DIFFERENTIABLE
-        and (entry["representative"], entry["metric"]) == ("medoid", "l2")
+        and (entry.get("representative", "medoid"), entry.get("metric", "l2")) == ("medoid", "l2")
     ]
 
 
@@ -482,8 +482,8 @@ def _adaptive(config: Config) -> Iterator[str]:
     if not names:
         yield (
             f"adaptive.methods: found {section['methods']}, which need a detector that has a gradient, and"
-            f" there is none; allowed: no methods, or a detector on L2 distances to medoids, of method"
-            f" {' or '.join(DIFFERENTIABLE)}"
+            f" there is none; allowed: no methods, or a detector of method {' or '.join(DIFFERENTIABLE)}, and"
+            " where it reads distances, of L2 distances to medoids"
         )
     elif section["detector"] not in (None, *names):
         yield unknown("adaptive.detector", section["detector"], names)

@@ -12,6 +12,8 @@ class Case:
 
     Parameters
     ----------
+    protocol
+        Its name.
     name
         `all`, or the attack that tells the case from the protocol's others.
     known
@@ -20,24 +22,30 @@ class Case:
         Attacks in the test.
     """
 
+    protocol: str
     name: str
     known: Sequence[str]
     tested: Sequence[str]
 
+    def __str__(self) -> str:
+        return f"{self.protocol} {self.name}"
+
 
 def _known(attacks: Sequence[str]) -> list[Case]:
     """Every attack in training and test, as in Caldelli et al. 2019."""
-    return [Case(ALL, attacks, attacks)]
+    return [Case("known", ALL, attacks, attacks)]
 
 
 def _unknown(attacks: Sequence[str]) -> list[Case]:
     """Each attack is left out of training and validation, and is the one of the test."""
-    return [Case(left_out, [a for a in attacks if a != left_out], [left_out]) for left_out in attacks]
+    return [
+        Case("unknown", left_out, [a for a in attacks if a != left_out], [left_out]) for left_out in attacks
+    ]
 
 
 def _transfer(attacks: Sequence[str]) -> list[Case]:
     """Each attack is the only one in training, and all are in the test."""
-    return [Case(alone, [alone], attacks) for alone in attacks]
+    return [Case("transfer", alone, [alone], attacks) for alone in attacks]
 
 
 # A new protocol is one function and one line here, and its name in the schema.
@@ -48,6 +56,6 @@ PROTOCOLS: dict[str, Callable[[Sequence[str]], list[Case]]] = {
 }
 
 
-def cases(protocol: str, attacks: Sequence[str]) -> list[Case]:
-    """The detectors that a protocol asks for, over those attacks."""
-    return PROTOCOLS[protocol](attacks)
+def cases(protocols: Sequence[str], attacks: Sequence[str]) -> list[Case]:
+    """The detectors that protocols ask for, over those attacks."""
+    return [case for protocol in protocols for case in PROTOCOLS[protocol](attacks)]

@@ -72,9 +72,9 @@ def detector(method: str, **options: Any) -> Detector:
 
 def train(
     run: Run, folds: str | Path, model: str | Path, history: str | Path, *,
-    protocol: str, fold: int, method: str, options: dict[str, Any], seed: int, made: Made,
+    protocols: Sequence[str], fold: int, method: str, options: dict[str, Any], seed: int, made: Made,
 ) -> None:  # fmt: skip
-    """Fit the detectors that a protocol asks for on a fold, and write their states and histories.
+    """Fit the detectors that protocols ask for on a fold, and write their states and histories.
 
     Parameters
     ----------
@@ -84,15 +84,15 @@ def train(
     sourced = {role: sources(folds, fold, role) for role in ("train", "validation")}
     states, seen = {}, []
     with written(history) as table, written(model) as path:
-        for case in cases(protocol, run.attacks):
-            logger.info("%s, %s: knows %s", protocol, case.name, ", ".join(case.known))
+        for case in cases(protocols, run.attacks):
+            logger.info("%s: knows %s", case, ", ".join(case.known))
             sets = [ORIGINAL, *case.known]
             part = {role: Versions(run, found, sets) for role, found in sourced.items()}
             fitted = detector(method, **options)
-            drawn = int(draw(seed, f"{protocol} {case.name}", fold).integers(2**31))
+            drawn = int(draw(seed, str(case), fold).integers(2**31))
             passes = fitted.fit(part["train"], part["validation"], seed=drawn)
-            states[case.name] = fitted.state()
-            seen += [{"case": case.name} | row for row in passes]
+            states[str(case)] = fitted.state()
+            seen += [{"protocol": case.protocol, "case": case.name} | row for row in passes]
         saved = {
             "method": method,
             "options": options,
@@ -104,15 +104,15 @@ def train(
         pd.DataFrame(seen).to_csv(table, index=False)
 
 
-def load(model: str | Path, case: str = ALL) -> Detector:
-    """A detector as it was trained for a case of its protocol."""
+def load(model: str | Path, case: str = f"known {ALL}") -> Detector:
+    """A detector as it was trained for a case, by the case's protocol and name."""
     saved = torch.load(model, weights_only=True)
     return detector(saved["method"], **saved["options"]).restored(saved["states"][case])
 
 
 def evaluate(
     run: Run, folds: str | Path, models: Sequence[str | Path], out: str | Path, *,
-    name: str, protocol: str, seed: int,
+    name: str, protocols: Sequence[str], seed: int,
 ) -> None:  # fmt: skip
     """Score the test images of every fold, and the genuine ones of its validation that thresholds are from.
 
@@ -133,13 +133,13 @@ def evaluate(
     for fold, model in enumerate(models):
         part = {role: sources(folds, fold, role) for role in ("validation", "test")}
         _refuse_leak(model, part["test"], fold, folds)
-        for case in cases(protocol, run.attacks):
-            fitted = load(model, case.name)
+        for case in cases(protocols, run.attacks):
+            fitted = load(model, str(case))
             for role, sets in (("validation", [ORIGINAL]), ("test", [ORIGINAL, *case.tested])):
                 versions = Versions(run, part[role], sets)
                 tables.append(pd.DataFrame({
-                    "detector": name, "protocol": protocol, "seed": seed, "fold": fold, "case": case.name,
-                    "role": role, "set": versions.set, "source": versions.source,
+                    "detector": name, "protocol": case.protocol, "seed": seed, "fold": fold,
+                    "case": case.name, "role": role, "set": versions.set, "source": versions.source,
                     "adversarial": versions.adversarial.astype(int), "score": fitted.score(versions),
                 }))  # fmt: skip
     with written(out) as path:

@@ -1,6 +1,7 @@
 """Fisher: detectors of the shift that attacks have in common, against how genuine images vary."""
 
 import copy
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -53,7 +54,7 @@ class Fisher:
     def fit(self, train: Versions, validation: Versions, seed: int) -> list[dict[str, float]]:
         self.chosen = list(self.layers or train.layers)
         self.mean, whitening = _whitening(train.joint, tuple(self.chosen), self.ridge)
-        x, seen = (self._activations(part) @ whitening for part in (train, validation))
+        x, seen = (self._centred(self._read(part)) @ whitening for part in (train, validation))
         parts, history = self.parts(
             x, torch.from_numpy(train.adversarial), seen, validation.adversarial, seed
         )
@@ -62,8 +63,10 @@ class Fisher:
             for part in parts:
                 part.first.weight = nn.Parameter(part.first.weight.double() @ whitening.T)
         self.net = nn.ModuleList(parts).double().eval()
-        genuine = self._scores(Versions(validation.run, validation.sources, [ORIGINAL]))
-        low, middle, high = np.percentile(genuine, [16, 50, 84], axis=1)
+        originals = Versions(validation.run, validation.sources, [ORIGINAL])
+        with torch.no_grad():
+            genuine = self._scores(self._read(originals))
+        low, middle, high = np.percentile(genuine, [16, 50, 84], axis=0)
         self.middle, self.spread = torch.from_numpy(middle), torch.from_numpy((high - low) / 2)
         return history
 
@@ -85,19 +88,25 @@ class Fisher:
             auc = roc_auc_score(truth, part(seen))
         return [part], [{"validation_auc": auc}]
 
-    def score(self, versions: Versions) -> np.ndarray:
-        scaled = (torch.from_numpy(self._scores(versions)) - self.middle[:, None]) / self.spread[:, None]
-        return scaled.sum(0).numpy()
+    def logits(self, distances: Tensor | None, activations: Mapping[str, Tensor]) -> Tensor:
+        """Scores [m] of activations by layer, float32 [m, N_l] as they are stored; differentiable."""
+        return ((self._scores(activations) - self.middle) / self.spread).sum(1)
 
     @torch.no_grad()
-    def _scores(self, versions: Versions) -> np.ndarray:
-        x = self._activations(versions)
-        return np.stack([part(x).numpy() for part in self.net])
+    def score(self, versions: Versions) -> np.ndarray:
+        return self.logits(None, self._read(versions)).numpy()
 
-    def _activations(self, versions: Versions) -> Tensor:
-        """About the reference's mean: float64 [m, N]"""
-        found = np.concatenate([versions.activations(layer) for layer in self.chosen], axis=1)
-        return torch.from_numpy(found).double() - self.mean
+    def _scores(self, activations: Mapping[str, Tensor]) -> Tensor:
+        """Each part's, before they are added up: float64 [m, parts]"""
+        x = self._centred(activations)
+        return torch.stack([part(x) for part in self.net], dim=1)
+
+    def _centred(self, activations: Mapping[str, Tensor]) -> Tensor:
+        """Side by side, about the reference's mean: float64 [m, N]"""
+        return torch.cat([activations[layer] for layer in self.chosen], dim=1).double() - self.mean
+
+    def _read(self, versions: Versions) -> dict[str, Tensor]:
+        return {layer: torch.from_numpy(versions.activations(layer)) for layer in self.chosen}
 
     def state(self) -> dict[str, Any]:
         return {

@@ -1,6 +1,7 @@
 """Sequences: detectors that learn from the distances at all layers, L x C of an image."""
 
 import copy
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -76,7 +77,7 @@ class Network:
         self.net.load_state_dict(kept)
         return history
 
-    def logits(self, distances: Tensor) -> Tensor:
+    def logits(self, distances: Tensor, activations: Mapping[str, Tensor] | None = None) -> Tensor:
         """Logits [m] of distances float32 [m, L, C] as they are stored; differentiable."""
         return self.net((distances - self.mean) / self.std)
 
@@ -174,7 +175,7 @@ class Logistic:
         x, seen = (part.distances.reshape(len(part.source), -1) for part in (train, validation))
         return self.regression.fit(x, train.adversarial, seen, validation.adversarial)
 
-    def logits(self, distances: Tensor) -> Tensor:
+    def logits(self, distances: Tensor, activations: Mapping[str, Tensor] | None = None) -> Tensor:
         """Logits [m] of distances float32 [m, L, C] as they are stored; differentiable."""
         return self.regression.logits(distances.flatten(1))
 

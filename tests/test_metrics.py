@@ -61,8 +61,12 @@ def test_weighted_areas_are_those_of_repeated_images(negative, positive, seed):
     rng = np.random.default_rng(seed)
     scores = np.array(negative, dtype=float), np.array(positive, dtype=float)
     weights = [rng.integers(0, 3, (4, len(s))) for s in scores]
-    areas = metrics.weighted_auc(scores[0], weights[0], scores[1], weights[1])
-    partial = metrics.weighted_partial_auc(scores[0], weights[0], scores[1], weights[1], 0.3)
+    of_all = np.ones((len(positive), 1), dtype=bool)
+    won = [
+        metrics.beaten(scores[0], weights[0], scores[1]),
+        metrics.beaten_high(scores[0], weights[0], scores[1], 0.3),
+    ]
+    (areas,), (partial,) = (metrics.mean_of(values, weights[1], of_all) for values in won)
     for b in range(4):
         repeated = [np.repeat(s, w[b]) for s, w in zip(scores, weights, strict=True)]
         truth = np.repeat([0, 1], [len(r) for r in repeated])

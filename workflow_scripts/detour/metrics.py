@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
-from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,74 +79,69 @@ def resampled(count: int, draws: int, seed: int, fold: int) -> np.ndarray:
     return np.vstack([np.ones(count), rng.multinomial(count, np.full(count, 1 / count), size=draws)])
 
 
-def weighted_auc(
-    negative: np.ndarray, n_weights: np.ndarray, positive: np.ndarray, p_weights: np.ndarray
-) -> np.ndarray:
-    """Area under the ROC curve of each sample: the share of pairs won, ties for half (Mann and Whitney 1947).
+def beaten(negative: np.ndarray, weights: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """Share of genuine images below each adversarial one, ties for half: the AUC is its mean.
+
+    Of all pairs the share that is won (Mann and Whitney 1947).
 
     Parameters
     ----------
     negative, positive : float64 [n], [p]
         Scores.
-    n_weights, p_weights : float64 [B, n], [B, p]
-        How often each stands in each sample.
+    weights : float64 [B, n]
+        How often each genuine image stands in each sample.
 
     Returns
     -------
-    float64 [B]
-        NaN where a sample has none of either.
+    float64 [B, p]
+        NaN where a sample has no genuine image.
     """
     order = np.argsort(negative)
-    below = np.pad(np.cumsum(n_weights[:, order], axis=1), ((0, 0), (1, 0)))
+    below = np.pad(np.cumsum(weights[:, order], axis=1), ((0, 0), (1, 0)))
     ranks = (np.searchsorted(negative[order], positive, side) for side in ("left", "right"))
-    won = sum(below[:, rank] for rank in ranks) / 2
     with np.errstate(invalid="ignore"):
-        return (won * p_weights).sum(1) / (below[:, -1] * p_weights.sum(1))
+        return sum(below[:, rank] for rank in ranks) / (2 * below[:, -1:])
 
 
-def weighted_partial_auc(
-    negative: np.ndarray, n_weights: np.ndarray, positive: np.ndarray, p_weights: np.ndarray, fpr: float
-) -> np.ndarray:
-    """Mean true positive rate of each sample at false positive rates below `fpr`; fpr / 2 is chance.
+def beaten_high(negative: np.ndarray, weights: np.ndarray, positive: np.ndarray, fpr: float) -> np.ndarray:
+    """`beaten`, of the share `fpr` of genuine images whose scores are highest.
 
-    Parameters and result as of `weighted_auc`.
+    Its mean is that of the true positive rate over false positive rates below `fpr`; fpr / 2 is chance.
     """
-    scores = np.concatenate([negative, positive])
-    order = np.argsort(-scores)
-    # One point of the curve for each distinct score, from the highest.
-    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
-
-    def curve(weights: np.ndarray) -> np.ndarray:
-        rising = np.pad(np.cumsum(weights[:, order], axis=1)[:, last], ((0, 0), (1, 0)))
-        return rising / rising[:, -1:]
-
-    with np.errstate(invalid="ignore", divide="ignore"):
-        x = curve(np.hstack([n_weights, np.zeros_like(p_weights)]))
-        y = curve(np.hstack([np.zeros_like(n_weights), p_weights]))
-        width, height = np.diff(x), np.diff(y)
-        kept = np.clip(fpr - x[:, :-1], 0, width)
-        slope = np.divide(height, width, out=np.zeros_like(width), where=width > 0)
-        area = (kept * (y[:, :-1] + slope * kept / 2)).sum(1) / fpr
-    return np.where(np.isnan(x[:, -1] * y[:, -1]), np.nan, area)
+    highest = np.unique(negative)[::-1]
+    width = weights @ (negative[:, None] == highest)
+    kept = np.clip(fpr * weights.sum(1, keepdims=True) - (np.cumsum(width, axis=1) - width), 0, width)
+    reached = kept.any(0)
+    highest, width, kept = highest[reached], width[:, reached], kept[:, reached]
+    # The curve is straight across a tie: of those kept of it, half the share that they are.
+    halves = kept * np.divide(kept, 2 * width, out=np.zeros_like(kept), where=width > 0)
+    won = kept @ (highest[:, None] < positive) + halves @ (highest[:, None] == positive)
+    with np.errstate(invalid="ignore"):
+        return won / (fpr * weights.sum(1, keepdims=True))
 
 
-def rate(scores: np.ndarray, weights: np.ndarray, limit: float) -> np.ndarray:
-    """Share of each sample that is flagged, which no image is where too few promise anything: NaN.
+def flagged(scores: np.ndarray, limit: float) -> np.ndarray:
+    """Whether images are above the `threshold`, float64 [n]; NaN where too few promise any."""
+    return (scores > limit).astype(float) if np.isfinite(limit) else np.full(len(scores), np.nan)
+
+
+def mean_of(values: np.ndarray, weights: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Means over groups of images in each sample.
 
     Parameters
     ----------
-    scores : float64 [n]
+    values : float64 [n] or [B, n]
     weights : float64 [B, n]
-    limit
-        The `threshold`.
+        How often each image stands in each sample.
+    members : bool [n, G]
 
     Returns
     -------
-    float64 [B]
+    float64 [G, B]
+        NaN where a sample has none of a group.
     """
     with np.errstate(invalid="ignore"):
-        flagged = weights @ (scores > limit) / weights.sum(1)
-    return flagged if np.isfinite(limit) else np.full(len(weights), np.nan)
+        return (members.T @ (weights * values).T) / (members.T @ weights.T)
 
 
 def precision(tpr: np.ndarray, fpr: np.ndarray, base_rate: float) -> np.ndarray:
@@ -277,32 +271,42 @@ def _measured(
         Of each attack alone.
     """
     negative, right = test[ORIGINAL].to_numpy(), facts[ORIGINAL]["right"].reindex(test.index).to_numpy()
-    genuine = {"all": np.ones_like(right), "right": right}
-    attacks = [name for name in facts if name in test.columns and name != ORIGINAL]
+    genuine = dict(zip(ORIGINALS, (np.ones_like(right), right), strict=True))
     for wanted, limit in limits.items():
-        for originals, chosen in genuine.items():
-            flagged = rate(negative[chosen], weights[:, chosen], limit)
-            yield _Cell(ORIGINAL, originals, "all", f"fpr@{wanted:g}"), flagged
-    together = {ALL: attacks} if len(attacks) > 1 and not auc_only else {}
-    for attack, sets in (together | {name: [name] for name in attacks}).items():
-        positive = test[sets].to_numpy().T.ravel()
-        repeated = np.tile(weights, len(sets))
-        for population in SHOWN if auc_only else POPULATIONS:
-            member = (
-                np.concatenate([facts[name][population].reindex(test.index) for name in sets])
-                if population != "all"
-                else np.ones(len(positive), dtype=bool)
-            ).astype(bool)
-            scored, its_weights = positive[member], repeated[:, member]
-            for originals in ("all",) if auc_only else ORIGINALS:
-                against = negative[genuine[originals]], weights[:, genuine[originals]]
-                cell = partial(_Cell, attack, originals, population)
-                yield cell("auc"), weighted_auc(*against, scored, its_weights)
-                if originals == "all" and not auc_only:
-                    area = weighted_partial_auc(*against, scored, its_weights, PARTIAL)
-                    yield cell("partial_auc"), area
-                    for wanted, limit in limits.items():
-                        yield cell(f"tpr@{wanted:g}"), rate(scored, its_weights, limit)
+        rates = mean_of(flagged(negative, limit), weights, np.column_stack([*genuine.values()]))
+        for originals, found in zip(genuine, rates, strict=True):
+            yield _Cell(ORIGINAL, originals, "all", f"fpr@{wanted:g}"), found
+
+    attacks = [name for name in facts if name in test.columns and name != ORIGINAL]
+    positive, its_weights = test[attacks].to_numpy().T.ravel(), np.tile(weights, len(attacks))
+    groups = _groups(test, facts, attacks, auc_only)
+
+    def cells(values: np.ndarray, originals: str, measure: str) -> Iterator[tuple[_Cell, np.ndarray]]:
+        means = mean_of(values, its_weights, groups.to_numpy())
+        for (attack, population), found in zip(groups.columns, means, strict=True):
+            yield _Cell(attack, originals, population, measure), found
+
+    for originals in ("all",) if auc_only else ORIGINALS:
+        against = negative[genuine[originals]], weights[:, genuine[originals]], positive
+        yield from cells(beaten(*against), originals, "auc")
+        if originals == "all" and not auc_only:
+            yield from cells(beaten_high(*against, PARTIAL), originals, "partial_auc")
+            for wanted, limit in limits.items():
+                yield from cells(flagged(positive, limit), originals, f"tpr@{wanted:g}")
+
+
+def _groups(
+    test: pd.DataFrame, facts: Mapping[str, pd.DataFrame], attacks: Sequence[str], auc_only: bool
+) -> pd.DataFrame:
+    """Which attacked images count: bool, a row per attack and source, a column per attack and population."""
+    population = pd.concat([facts[name].reindex(test.index) for name in attacks]).assign(all=True)
+    of = np.repeat(attacks, len(test))
+    together = [ALL] if len(attacks) > 1 and not auc_only else []
+    return pd.DataFrame({
+        (attack, name): population[name].to_numpy(bool) & ((attack == ALL) | (of == attack))
+        for attack in (*together, *attacks)
+        for name in (SHOWN if auc_only else POPULATIONS)
+    })  # fmt: skip
 
 
 def _precisions(averaged: Mapping[_Cell, Measured], base_rate: float) -> Iterator[Measured]:

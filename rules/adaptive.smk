@@ -1,8 +1,9 @@
 ADAPTIVE = config["adaptive"]
 # Without methods, no rule asks for what is made here.
-ATTACKED = ADAPTIVE["detector"] or next(iter(differentiable(config["detectors"])), None)
+ATTACKED = ADAPTIVE["detectors"] or differentiable(config["detectors"])[:1]
 ADAPTED = expand(
-    "<run>/adaptive/{method}/fold-{fold}.zarr.zip",
+    "<run>/adaptive/{detector}/{method}/fold-{fold}.zarr.zip",
+    detector=ATTACKED,
     method=ADAPTIVE["methods"],
     fold=ADAPTIVE["folds"],
 )
@@ -16,18 +17,13 @@ rule adapt:
         distances=DISTANCES[PAPER_S]["original"],
         medoids=MEDOIDS,
         folds="<run>/folds.csv",
-        model=expand(
-            f"{FOLD}/model.pt",
-            detector=ATTACKED,
-            seed=config["seeds"][0],
-            allow_missing=True,
-        )[0],
+        model=expand(f"{FOLD}/model.pt", seed=config["seeds"][0], allow_missing=True)[0],
     output:
-        "<run>/adaptive/{method}/fold-{fold}.zarr.zip",
+        "<run>/adaptive/{detector}/{method}/fold-{fold}.zarr.zip",
     log:
-        "<run>/logs/adaptive/{method}/fold-{fold}.log",
+        "<run>/logs/adaptive/{detector}/{method}/fold-{fold}.log",
     benchmark:
-        "<run>/benchmarks/adaptive/{method}/fold-{fold}.tsv"
+        "<run>/benchmarks/adaptive/{detector}/{method}/fold-{fold}.tsv"
     conda:
         "../envs/torch.yaml"
     resources:
@@ -36,15 +32,16 @@ rule adapt:
         runtime=growing(120),
     params:
         settings=lambda wildcards: settings(
-            adaptive=without(ADAPTIVE, "methods", "detector", "folds")
+            adaptive=without(ADAPTIVE, "methods", "detectors", "folds")
             | {"method": wildcards.method},
+            name=wildcards.detector,
             fold=int(wildcards.fold),
             seed=config["seed"],
             **COMPUTE,
         ),
         code=digest("adapt.py"),
     message:
-        "adaptive: attack classifier and detector by {wildcards.method} on fold {wildcards.fold}"
+        "adaptive: attack classifier and {wildcards.detector} by {wildcards.method} on fold {wildcards.fold}"
     script:
         "../workflow_scripts/adapt.py"
 
@@ -68,6 +65,6 @@ rule adaptive:
     params:
         code=digest("adaptive_table.py"),
     message:
-        "adaptive: the shares that evade the detector"
+        "adaptive: the shares that evade the detectors"
     script:
         "../workflow_scripts/adaptive_table.py"

@@ -256,6 +256,7 @@ def adapt(run: SimpleNamespace, out: Path, detector: str = "lstm", batch_size: i
         model=run.folder / f"{detector}.pt",
         out=out,
         adaptive=entry,
+        name=detector,
         fold=0,
         seed=0,
         batch_size=batch_size,
@@ -352,10 +353,10 @@ def test_draws_follow_the_image_and_not_the_batch_or_the_eps(run, tmp_path):
 
 @pytest.fixture
 def tabulated(tmp_path, write_store) -> tuple[Path, list[Path]]:
-    """Two methods in two folds, four images each: at eps 8 one evades, at 16 three."""
+    """Two detectors, two methods, two folds, four images each: at eps 8 one evades, at 16 three."""
     adapted = [
         write_store(
-            f"{method}-{fold}",
+            f"{detector}-{method}-{fold}",
             {
                 "eps": np.repeat([8, 16], 4),
                 "succeeded": np.array([1, 1, 0, 0, 1, 1, 1, 1], bool),
@@ -363,10 +364,12 @@ def tabulated(tmp_path, write_store) -> tuple[Path, list[Path]]:
                 "classification": np.linspace([3] * 8, [0] * 8, 5, axis=1).astype(np.float32),
                 "detection": np.linspace([2] * 8, [-1] * 8, 5, axis=1).astype(np.float32),
             },
+            detector=detector,
             method=method,
             fold=fold,
             threshold=0.5,
         )
+        for detector in ("lstm", "fisher")
         for method in ("pgd", "orthogonal")
         for fold in (0, 1)
     ]
@@ -376,8 +379,9 @@ def tabulated(tmp_path, write_store) -> tuple[Path, list[Path]]:
 
 def test_the_table_counts_what_evades(tabulated):
     table = pd.read_csv(tabulated[0])
-    assert list(table["method"]) == ["pgd"] * 4 + ["orthogonal"] * 4
-    first = table[(table["method"] == "pgd") & (table["fold"] == 1)].set_index("eps")
+    assert list(table["detector"]) == ["lstm"] * 8 + ["fisher"] * 8
+    assert list(table["method"]) == (["pgd"] * 4 + ["orthogonal"] * 4) * 2
+    first = table.query("detector == 'lstm' and method == 'pgd' and fold == 1").set_index("eps")
     assert first[["images", "succeeded", "flagged", "evaded", "share"]].values.tolist() == [
         [4, 2, 2, 1, 0.25],
         [4, 4, 1, 3, 0.75],
@@ -404,8 +408,8 @@ ON = {**SMALL, "adaptive": {"methods": ["pgd", "medoids"], "folds": [1]}}
     ("change", "message"),
     [
         ({"methods": ["pdg"]}, r"adaptive.methods\[0\]: found 'pdg', allowed: pgd, .*did you mean `pgd`"),
-        ({"detector": "lst"}, "adaptive.detector: found 'lst', allowed: lstm; did you mean `lstm`"),
-        ({"detector": "knn"}, "adaptive.detector: found 'knn', allowed: lstm"),
+        ({"detectors": ["lst"]}, "adaptive.detectors: found 'lst', allowed: lstm; did you mean `lstm`"),
+        ({"detectors": ["lstm", "knn"]}, "adaptive.detectors: found 'knn', allowed: lstm"),
         ({"folds": [0, 2]}, "adaptive.folds: found 2, allowed: 0 to 1"),
         (
             {"fpr": 0.01},
@@ -433,9 +437,9 @@ def test_the_workflow_attacks_the_detector_where_it_is_asked_to(tmp_path):
     ran = Workflow(tmp_path / "on", copy.deepcopy(ON)).snakemake("--dry-run")
     assert ran.returncode == 0, ran.stdout
     for job in (
-        "adaptive: attack classifier and detector by pgd on fold 1",
-        "adaptive: attack classifier and detector by medoids on fold 1",
-        "adaptive: the shares that evade the detector",
+        "adaptive: attack classifier and lstm by pgd on fold 1",
+        "adaptive: attack classifier and lstm by medoids on fold 1",
+        "adaptive: the shares that evade the detectors",
         "figures: draw adaptive",
     ):
         assert job in ran.stdout

@@ -120,11 +120,18 @@ def test_a_part_of_a_run_has_a_target(copied, target, last):
 
 @pytest.fixture
 def evaluated(copied) -> Workflow:
-    """The small run under every protocol, with an attack on one of its detectors."""
+    """The small run under every protocol, with an attack on each of its detectors."""
     copied.settings |= {
         "protocols": ["known", "unknown", "transfer"],
         "detectors": [copied.settings["detectors"][0], {"name": "fisher", "method": "fisher"}],
-        "adaptive": {"methods": ["orthogonal"], "eps": [0, 255], "steps": 3, "images": 4, "fpr": 0.1},
+        "adaptive": {
+            "methods": ["orthogonal"],
+            "detectors": ["lstm", "fisher"],
+            "eps": [0, 255],
+            "steps": 3,
+            "images": 4,
+            "fpr": 0.1,
+        },
     }
     ran = copied.snakemake()
     assert ran.returncode == 0, ran.stdout
@@ -154,6 +161,7 @@ def test_every_protocol_and_an_adaptive_attack_are_in_the_report(evaluated):
             )[:60]
             in page
         )
+    assert list(tables["adaptive"]["detector"]) == ["lstm", "lstm", "fisher", "fisher"]
     # What is not moved is not misread.
     assert (tables["adaptive"].query("eps == 0")["succeeded"] == 0).all()
 

@@ -352,7 +352,7 @@ def judge(
 def adapt(
     classifier: str | Path, images: str | Path, activations: str | Path, distances: str | Path,
     medoids: Sequence[str | Path], folds: str | Path, model: str | Path, out: str | Path, *,
-    adaptive: Adaptive, fold: int, seed: int, batch_size: int, device: str, made: Made,
+    adaptive: Adaptive, name: str, fold: int, seed: int, batch_size: int, device: str, made: Made,
 ) -> None:  # fmt: skip
     """Attack test images of a fold that are classified right, with every eps, and store what comes of it.
 
@@ -405,15 +405,15 @@ def adapt(
     label, target = label[chosen][rows], target[chosen][rows]
     wanted = wanted_of(label, target, len(classes))
     about = {
-        "method": adaptive.method, "fold": fold, "fpr": adaptive.fpr, "threshold": limit, "classes": classes,
-        "layers": layers, "device": str(defence.device),
+        "detector": name, "method": adaptive.method, "fold": fold, "fpr": adaptive.fpr, "threshold": limit,
+        "classes": classes, "layers": layers, "device": str(defence.device),
     }  # fmt: skip
     made_of = [classifier, images, activations, distances, *medoids, folds, model]
     with store.create(out, made, made_of, **about) as group:
         parts = [slice(start, start + batch_size) for start in range(0, len(rows), batch_size)]
         found = [
             evade(defence, before[rows[part]], wanted[part], eps[part], adaptive)
-            for part in progress(parts, len(parts), f"{adaptive.method}: batches of {batch_size}")
+            for part in progress(parts, len(parts), f"{adaptive.method} on {name}: batches of {batch_size}")
         ]
         after = np.concatenate([part.images for part in found])
         predicted, score = judge(net, layers, representatives, detector, after, batch_size)
@@ -453,7 +453,7 @@ def wanted_of(label: np.ndarray, target: np.ndarray, classes: int) -> np.ndarray
 
 
 def tabulate(adapted: Sequence[str | Path], out: str | Path) -> None:
-    """Write the table: method, fold, eps, images, succeeded, flagged, evaded, share, low, high.
+    """Write the table: detector, method, fold, eps, images, succeeded, flagged, evaded, share, low, high.
 
     `succeeded` counts the images that are classified as wanted, `flagged` all that the detector flags, and
     `evaded` those that are classified as wanted and not flagged; `share` is evaded of all images, `low` and
@@ -473,8 +473,8 @@ def tabulate(adapted: Sequence[str | Path], out: str | Path) -> None:
             counts = images[["succeeded", "flagged", "evaded"]].sum()
             low, high = wilson(counts["evaded"], len(images))
             rows.append({
-                "method": found.attrs["method"], "fold": found.attrs["fold"], "eps": eps,
-                "images": len(images), **counts,
+                **{name: found.attrs[name] for name in ("detector", "method", "fold")},
+                "eps": eps, "images": len(images), **counts,
                 "share": counts["evaded"] / len(images), "low": low, "high": high,
             })  # fmt: skip
     with written(out) as part:

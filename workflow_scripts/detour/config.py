@@ -485,8 +485,9 @@ def _adaptive(config: Config) -> Iterator[str]:
             f" there is none; allowed: no methods, or a detector of method {' or '.join(DIFFERENTIABLE)}, and"
             " where it reads distances, of L2 distances to medoids"
         )
-    elif section["detector"] not in (None, *names):
-        yield unknown("adaptive.detector", section["detector"], names)
+    for name in section["detectors"] or []:
+        if names and name not in names:
+            yield unknown("adaptive.detectors", name, names)
     if "known" not in config["protocols"]:
         yield "adaptive.methods: attack a detector of the protocol known; add it to `protocols`"
     count = config["folds"]["count"]

@@ -10,7 +10,8 @@ import pandas as pd
 from cycler import cycler
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import MaxNLocator
 from sklearn.manifold import TSNE
 from sklearn.preprocessing import StandardScaler
 
@@ -340,7 +341,7 @@ def _verdict(predicted: int, label: int, target: int, classes: Sequence[str]) ->
 
 
 def adaptive(table: str | Path, adapted: Paths) -> Figure:
-    """What an attacker who knows classifier and detector achieves by every method.
+    """What an attacker who knows classifier and detector achieves by every method, a row for each detector.
 
     Left, for each eps, the share of images that are taken for what was wanted and not flagged, with Wilson's
     95 % interval, and dashed the share that are taken for what was wanted; of the images of all folds. Right,
@@ -351,57 +352,65 @@ def adaptive(table: str | Path, adapted: Paths) -> Figure:
     table, adapted
         As written by `detour.adaptive`.
     """
-    counts = pd.read_csv(table).drop(columns="fold").groupby(["method", "eps"], sort=False).sum()
-    methods = list(counts.index.unique("method"))
-    colours = dict(zip(methods, CYCLE, strict=False))
-    figure, axes = plt.subplot_mosaic(
-        [["share", "classification"], ["share", "detection"]], figsize=(9, 3.9), width_ratios=[1.15, 1]
+    by = ["detector", "method", "eps"]
+    counts = pd.read_csv(table).drop(columns="fold").groupby(by, sort=False).sum()
+    courses = _courses(adapted)
+    names = list(counts.index.unique("detector"))
+    figure = plt.figure(figsize=(9, 3.9 * len(names)))
+    for part, name in zip(figure.subfigures(len(names), squeeze=False).flat, names, strict=True):
+        part.suptitle(name)
+        _evasion(part, counts.loc[name], courses.loc[name])
+    return figure
+
+
+def _evasion(figure: SubFigure, counts: pd.DataFrame, courses: pd.DataFrame) -> None:
+    """A detector's row, by method and eps."""
+    axes: dict[str, Axes] = figure.subplot_mosaic(
+        [["share", "classification"], ["share", "detection"]], width_ratios=[1.15, 1]
     )
+    methods = list(counts.index.unique("method"))
     budgets = sorted(counts.index.unique("eps"))
     # One beside the other: they double, and may begin with 0.
-    where = np.arange(len(budgets))
-    for i, (method, marker) in enumerate(zip(methods, "osD^", strict=False)):
+    where, middle = np.arange(len(budgets)), budgets[len(budgets) // 2]
+    for i, (method, colour, marker) in enumerate(zip(methods, CYCLE, "osD^", strict=False)):
         rows = counts.loc[method].loc[budgets]
         low, high = np.array([wilson(r.evaded, r.images) for r in rows.itertuples()]).T
-        share = rows["evaded"] / rows["images"]
         # Apart, so that no interval hides another.
         x = where + 0.09 * (i - (len(methods) - 1) / 2)
-        axes["share"].plot(x, share, color=colours[method], marker=marker, ms=4, label=method)
-        axes["share"].vlines(x, low, high, color=colours[method], lw=1, alpha=0.6)
-        axes["share"].plot(x, rows["succeeded"] / rows["images"], color=colours[method], lw=0.8, ls="--")
+        style = {"color": colour, "marker": marker, "ms": 4, "label": method}
+        axes["share"].plot(x, rows["evaded"] / rows["images"], **style)
+        axes["share"].vlines(x, low, high, color=colour, lw=1, alpha=0.6)
+        axes["share"].plot(x, rows["succeeded"] / rows["images"], color=colour, lw=0.8, ls="--")
+        for loss in ("classification", "detection"):
+            axes[loss].plot(courses.loc[(method, middle), loss], color=colour)
     axes["share"].set(
         title="taken for what was wanted and not flagged", xlabel="eps, pixels of 255",
         ylabel="share of images", xticks=where, xticklabels=budgets, ylim=(-0.02, 1.02),
     )  # fmt: skip
     axes["share"].plot([], [], color="0.3", lw=0.8, ls="--", label="taken for what was wanted")
     axes["share"].legend(loc="lower right", fontsize=8)
-
-    middle = budgets[len(budgets) // 2]
-    for method, losses in _courses(adapted, middle).items():
-        for name, course in losses.items():
-            axes[name].plot(course, color=colours[method])
     axes["detection"].axhline(0, color="0.7", lw=0.8, ls=":")
     axes["classification"].set(title=f"losses at eps {middle}", ylabel="classification")
     axes["classification"].tick_params(labelbottom=False)
-    axes["detection"].xaxis.get_major_locator().set_params(integer=True)
+    axes["detection"].xaxis.set_major_locator(MaxNLocator(integer=True))
     axes["detection"].set(xlabel="step", ylabel="detection score\nabove the threshold")
     figure.align_ylabels([axes["classification"], axes["detection"]])
-    return figure
 
 
-def _courses(adapted: Paths, eps: int) -> dict[str, dict[str, np.ndarray]]:
-    """Means over the images of all folds: classification loss, and score above the fold's threshold."""
-    seen: dict[str, dict[str, list[np.ndarray]]] = {}
+def _courses(adapted: Paths) -> pd.DataFrame:
+    """Mean losses over the images of all folds: rows detector, method, eps; columns kind of loss, step."""
+    parts = []
     for path in adapted:
         found = store.read(path)
-        rows = found["eps"][:] == eps
-        of_method = seen.setdefault(found.attrs["method"], {"classification": [], "detection": []})
-        of_method["classification"].append(found["classification"][:][rows])
-        of_method["detection"].append(found["detection"][:][rows] - found.attrs["threshold"])
-    return {
-        method: {name: np.concatenate(rows).mean(0) for name, rows in losses.items()}
-        for method, losses in seen.items()
-    }
+        rows = pd.MultiIndex.from_product(
+            [[found.attrs["detector"]], [found.attrs["method"]], found["eps"][:]]
+        )
+        losses = {
+            "classification": found["classification"][:],
+            "detection": found["detection"][:] - found.attrs["threshold"],
+        }
+        parts.append(pd.concat({loss: pd.DataFrame(c, rows) for loss, c in losses.items()}, axis=1))
+    return pd.concat(parts).groupby(level=[0, 1, 2]).mean()
 
 
 def _nothing(why: str) -> Figure:

@@ -36,16 +36,14 @@ def tables(run: Path) -> Iterator[str]:
         yield pivot(headline[headline["measure"] == measure], title, "protocol")
     paired = headline[headline["difference"].notna() & (headline["measure"] == "auc")]
     if len(paired):
-        differences = paired[["difference", "difference_low", "difference_high"]].set_axis(
-            ["value", "low", "high"], axis=1
-        )
-        first = summary["detector"].iloc[0]
-        yield pivot(
-            paired.assign(**differences), f"AUC less {first}'s", "protocol", "{:+.3f} [{:+.3f}, {:+.3f}]"
-        )
+        ends = {"difference": "value", "difference_low": "low", "difference_high": "high"}
+        differences = paired.drop(columns=ends.values()).rename(columns=ends)
+        yield pivot(differences, f"AUC less {summary['detector'].iloc[0]}'s", "protocol", "{:+.3f}")
     known = cells[cells["protocol"] == "known"].set_index(["measure", "attack", "population"]).sort_index()
-    operating = [known.loc[key].assign(column=title) for title, key in OPERATING.items()]
-    yield pivot(pd.concat(operating), f"known, threshold for {RATE:.0%}", "column", percent=True)
+    operating = [
+        known.loc[key].assign(column=title) for title, key in OPERATING.items() if key in known.index
+    ]
+    yield pivot(pd.concat(operating), f"known, threshold for {RATE:.0%}", "column", "{:.1%}")
     crossed = everyone[everyone["protocol"] == "transfer"]
     best = headline[(headline["protocol"] == "known") & (headline["measure"] == "auc")].nlargest(1, "value")
     for detector in dict.fromkeys([summary["detector"].iloc[0], *best["detector"]]):
@@ -55,22 +53,20 @@ def tables(run: Path) -> Iterator[str]:
     if (run / "adaptive.csv").exists():
         evaded = pd.read_csv(run / "adaptive.csv").rename(columns={"share": "value"})
         evaded["eps"] = "eps " + evaded["eps"].astype(str)
-        evaded["detector"] += ", " + evaded["method"]
-        yield pivot(evaded, "evaded", "eps", percent=True)
+        evaded["detector"] += ", " + evaded["method"] + ", fold " + evaded["fold"].astype(str)
+        yield pivot(evaded, "evaded", "eps", "{:.1%}")
     yield spent(run / "benchmarks")
 
 
-def pivot(rows: pd.DataFrame, title: str, columns: str, form: str = "", percent: bool = False) -> str:
+def pivot(rows: pd.DataFrame, title: str, columns: str, form: str = "{:.3f}") -> str:
     """A row for each detector; cells have the value and its interval."""
-    form = form or ("{:.1f} % [{:.1f}, {:.1f}]" if percent else "{:.3f} [{:.3f}, {:.3f}]")
-    scale = 100 if percent else 1
     cells = [
-        form.format(*(scale * value for value in row)) if row[0] == row[0] else "none"
-        for row in rows[["value", "low", "high"]].itertuples(index=False)
+        f"{form} [{form}, {form}]".format(row.value, row.low, row.high) if pd.notna(row.value) else "none"
+        for row in rows.itertuples()
     ]
     table = rows.assign(cell=cells).pivot_table("cell", "detector", columns, aggfunc="first", sort=False)
-    return tabulate(table.reset_index().rename(columns={"detector": title}), headers="keys", tablefmt="github",
-                    showindex=False)  # fmt: skip
+    table = table.reset_index().rename(columns={"detector": title})
+    return tabulate(table, headers="keys", tablefmt="github", showindex=False)
 
 
 def spent(folder: Path) -> str:
@@ -81,7 +77,7 @@ def spent(folder: Path) -> str:
         parts = path.relative_to(folder).with_suffix("").parts
         # Of detectors, which one.
         kind = " ".join(parts[:2]) if parts[0] == "detectors" else parts[0]
-        found.append({"stage": kind, "jobs": 1, "seconds": job["s"], "CPU seconds": job["cpu_time"]})
+        found.append({"stage": kind, "jobs": 1, "seconds": job["s"]})
     table = pd.DataFrame(found).groupby("stage").sum().sort_values("seconds", ascending=False)
     table.loc["sum"] = table.sum()
     return tabulate(

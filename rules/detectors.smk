@@ -11,6 +11,8 @@ rule train:
         f"<run>/benchmarks/detectors/{ONE_FOLD}.train.tsv"
     conda:
         "../envs/torch.yaml"
+    # The longest wait for little: begun early, they do not run alone in the end.
+    priority: 1
     resources:
         mem_mb=growing(2500),
         runtime=growing(20),

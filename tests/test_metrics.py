@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from detour import metrics
+from detour import areas, metrics
 from detour.protocols import cases
 
 N, FOLDS = 60, 3
@@ -63,22 +63,28 @@ def test_weighted_areas_are_those_of_repeated_images(negative, positive, seed):
     weights = [rng.integers(0, 3, (4, len(s))) for s in scores]
     of_all = np.ones((len(positive), 1), dtype=bool)
     won = [
-        metrics.beaten(scores[0], weights[0], scores[1]),
-        metrics.beaten_high(scores[0], weights[0], scores[1], 0.3),
+        areas.beaten(scores[0], weights[0], scores[1]),
+        areas.beaten_high(scores[0], weights[0], scores[1], 0.3),
     ]
-    (areas,), (partial,) = (metrics.mean_of(values, weights[1], of_all) for values in won)
+    (aucs,), (partial,) = (metrics.mean_of(values, weights[1], of_all) for values in won)
     for b in range(4):
         repeated = [np.repeat(s, w[b]) for s, w in zip(scores, weights, strict=True)]
         truth = np.repeat([0, 1], [len(r) for r in repeated])
         if len(np.unique(truth)) < 2:
-            assert np.isnan(areas[b])
+            assert np.isnan(aucs[b])
             assert np.isnan(partial[b])
             continue
         joined = np.concatenate(repeated)
-        assert areas[b] == pytest.approx(roc_auc_score(truth, joined))
+        assert aucs[b] == pytest.approx(roc_auc_score(truth, joined))
+        assert areas.auc(truth == 1, joined) == pytest.approx(roc_auc_score(truth, joined))
         # scikit-learn's is McClish's: between the diagonal's area and the whole, from 0.5 to 1.
         mcclish = 0.5 * (1 + (partial[b] * 0.3 - 0.3**2 / 2) / (0.3 - 0.3**2 / 2))
         assert mcclish == pytest.approx(roc_auc_score(truth, joined, max_fpr=0.3))
+
+
+def test_a_score_that_is_not_a_number_is_refused():
+    with pytest.raises(ValueError, match="1 of 3 are not numbers; if this is a training, it has diverged"):
+        areas.auc(np.array([True, False, True]), np.array([0.1, np.nan, 0.2]))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import shutil
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from benchmarks.tables import tables as markdown
 from conftest import ROOT, SMALL, Workflow
 from detour import attacks, detectors, images, store
 
@@ -162,6 +162,9 @@ def test_every_protocol_and_an_adaptive_attack_are_in_the_report(evaluated):
             in page
         )
     assert list(tables["adaptive"]["detector"]) == ["lstm", "lstm", "fisher", "fisher"]
+    printed = "\n".join(markdown(evaluated.results))
+    for row in cells.query("protocol != 'transfer'").itertuples():
+        assert f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]" in printed
     # What is not moved is not misread.
     assert (tables["adaptive"].query("eps == 0")["succeeded"] == 0).all()
 
@@ -324,12 +327,12 @@ def test_the_demo_finds_most_attacks(tmp_path):
 
 @pytest.fixture(scope="session")
 def photographs(data, tmp_path_factory) -> Path:
-    """Four classes of tiny-imagenet-20, 20 test and 30 reference images each, grey-scale ones among them."""
+    """Tiny-imagenet-20 with 20 test and 30 reference images of a class, grey-scale ones among them."""
     folder = tmp_path_factory.mktemp("photographs")
     shutil.unpack_archive(data / "tiny-imagenet-20.tar", folder)
     for part, count in (("train", 30), ("val", 20)):
-        for i, place in enumerate(sorted((folder / "tiny-imagenet-20" / part).iterdir())):
-            for path in sorted(place.iterdir())[count if i < 20 else 0 :]:
+        for place in (folder / "tiny-imagenet-20" / part).iterdir():
+            for path in sorted(place.iterdir())[count:]:
                 path.unlink()
     modes = {Image.open(path).mode for path in folder.rglob("*.JPEG")}
     assert modes == {"RGB", "L"}
@@ -337,9 +340,12 @@ def photographs(data, tmp_path_factory) -> Path:
 
 
 def test_one_s_own_images_and_network(photographs, data, tmp_path):
-    """The preset as it stands, but for its paths, on a part of the images."""
+    """The preset but for its paths, on a part of the images, in less than float32 where that may be."""
     settings = yaml.safe_load((ROOT / "presets/image-folder.yaml").read_text())
-    settings["dataset"] |= {"reference": str(photographs / "train"), "test": str(photographs / "val")}
+    settings["dataset"] |= {
+        "reference": str(photographs / "train"), "test": str(photographs / "val"), "per_class": 20,
+    }  # fmt: skip
+    settings["precision"] = "bfloat16"
     settings["classifier"]["weights"] = str(data / "tiny-imagenet-20-resnet18.pt")
     settings["folds"] = {"count": 2}
     settings["detectors"][0]["epochs"] = 20
@@ -353,6 +359,10 @@ def test_one_s_own_images_and_network(photographs, data, tmp_path):
     assert outcomes.loc["iterative_target", "target_hits"] > 0.7
     table = aucs(workflow)
     assert table["lstm", "fgsm_target"] > 0.7
+    label = [
+        store.read(workflow.results / f"activations/reference/{i}.zarr.zip")["label"][:] for i in range(4)
+    ]
+    np.testing.assert_array_equal(np.concatenate(label), np.repeat(range(20), 20))
 
 
 WIDTHS = [192, 256, 288, 288, 768, 768, 768, 768, 768, 1280, 2048, 2048]
@@ -364,37 +374,11 @@ def linked(paths: Iterable[Path], folder: Path) -> None:
         (folder / path.name).symlink_to(path)
 
 
-def paper_s_run(dataset: dict[str, Any]) -> dict[str, Any]:
-    """The preset of the paper in everything but the images, the weights and the number of steps and folds."""
-    settings = yaml.safe_load((ROOT / "presets/imagenet.yaml").read_text())
-    settings["dataset"] |= {"shards": 4, "workers": 1} | dataset
-    settings["classifier"]["weights"] = "untrained"
-    settings["folds"]["count"] = 2
-    settings["detectors"][0]["epochs"] = 5
-    settings["attacks"][-1] |= {"steps": 2, "step": 8}
-    return settings
-
-
-def assert_twelve_layers(workflow: Workflow, classes: int) -> None:
-    results = workflow.results
-    layers = store.read(results / "activations/original.zarr.zip").attrs["layers"]
-    medoids = [store.read(results / f"medoids/{layer}.zarr.zip")["medoid"].shape for layer in layers]
-    assert medoids == [(classes, width) for width in WIDTHS]
-    n = store.read(results / "images/original.zarr.zip")["label"].shape[0]
-    for path in (results / "distances/medoid-l2").iterdir():
-        distances = store.read(path)["distances"][:]
-        assert distances.shape == (n, 12, classes)
-        assert np.isfinite(distances).all()
-    scores = pd.read_csv(results / "scores.csv")
-    # Two detectors on two of four groups of sources, each in all versions, and on two groups of validation.
-    versions = 1 + len(workflow.settings["attacks"])
-    assert len(scores) == 2 * (versions + 1) * n / 2
-    assert scores["score"].notna().all()
-    assert "no more" in (results / "report.html").read_text()
-
-
 def test_the_paper_s_run_in_small(data, photographs, tmp_path):
-    """NIPS 2017 images and 1,000 classes; their pictures are of other things, as the weights are random."""
+    """The preset of the paper in everything but the weights and the number of images, steps and folds.
+
+    NIPS 2017 images and 1,000 classes, whose pictures are of other things, as the weights are random.
+    """
     pictures = sorted((photographs / "train").rglob("*.JPEG"))
     for i in range(1000):
         linked([pictures[i % len(pictures)]], tmp_path / "reference" / f"n{i:04}")
@@ -402,15 +386,16 @@ def test_the_paper_s_run_in_small(data, photographs, tmp_path):
     listing = pd.read_csv(data / "nips2017-dev-100/images.csv")
     kept = listing.iloc[5:85:4]
     linked([data / f"nips2017-dev-100/images/{i}.png" for i in kept["ImageId"]], tmp_path / "images")
-    workflow = Workflow(
-        tmp_path,
-        paper_s_run({
-            "reference": str(tmp_path / "reference"),
-            "test": str(tmp_path / "images"),
-            "labels": str(data / "nips2017-dev-100/images.csv"),
-            "missing": "skip",
-        }),
-    )  # fmt: skip
+    settings = yaml.safe_load((ROOT / "presets/imagenet.yaml").read_text())
+    settings["dataset"] |= {
+        "reference": str(tmp_path / "reference"), "test": str(tmp_path / "images"), "missing": "skip",
+        "labels": str(data / "nips2017-dev-100/images.csv"), "shards": 4, "workers": 1,
+    }  # fmt: skip
+    settings["classifier"]["weights"] = "untrained"
+    settings["folds"]["count"] = 2
+    settings["detectors"][0]["epochs"] = 5
+    settings["attacks"][-1] |= {"steps": 2, "step": 8}
+    workflow = Workflow(tmp_path, settings)
     ran = workflow.snakemake()
     assert ran.returncode == 0, ran.stdout
     assert "80 of 100 listed images are missing" in ran.stdout
@@ -419,33 +404,21 @@ def test_the_paper_s_run_in_small(data, photographs, tmp_path):
     np.testing.assert_array_equal(original["target"][:], kept["TargetClass"] - 1)
     picture = np.asarray(Image.open(tmp_path / "images" / original.attrs["names"][7]).convert("RGB"))
     np.testing.assert_array_equal(original["images"][7], picture.transpose(2, 0, 1))
-    assert "n0003/broken.JPEG: cannot be decoded" in (workflow.results / "report.html").read_text()
-    assert_twelve_layers(workflow, 1000)
-
-
-def test_one_s_own_images_through_inception(photographs, tmp_path):
-    for place in (photographs / "val").iterdir():
-        linked(sorted(place.iterdir())[:1], tmp_path / "test" / place.name)
-    workflow = Workflow(
-        tmp_path,
-        paper_s_run({
-            "name": "image_folder",
-            "reference": str(photographs / "train"),
-            "test": str(tmp_path / "test"),
-            "per_class": 5,
-        }),
-    )  # fmt: skip
-    for key in ("labels", "missing"):
-        del workflow.settings["dataset"][key]
-    workflow.settings["precision"] = "bfloat16"
-    workflow.settings["attacks"] = workflow.settings["attacks"][:2]
-    ran = workflow.snakemake()
-    assert ran.returncode == 0, ran.stdout
-    label = [
-        store.read(workflow.results / f"activations/reference/{i}.zarr.zip")["label"][:] for i in range(4)
-    ]
-    np.testing.assert_array_equal(np.concatenate(label), np.repeat(range(20), 5))
-    assert_twelve_layers(workflow, 20)
+    page = (workflow.results / "report.html").read_text()
+    assert "n0003/broken.JPEG: cannot be decoded" in page
+    assert "no more" in page
+    layers = store.read(workflow.results / "activations/original.zarr.zip").attrs["layers"]
+    medoids = [store.read(workflow.results / f"medoids/{layer}.zarr.zip")["medoid"].shape for layer in layers]
+    assert medoids == [(1000, width) for width in WIDTHS]
+    for path in (workflow.results / "distances/medoid-l2").iterdir():
+        distances = store.read(path)["distances"][:]
+        assert distances.shape == (len(kept), 12, 1000)
+        assert np.isfinite(distances).all()
+    scores = pd.read_csv(workflow.results / "scores.csv")
+    # Two detectors on two of four groups of sources, each in all versions, and on two groups of validation.
+    versions = 1 + len(workflow.settings["attacks"])
+    assert len(scores) == 2 * (versions + 1) * len(kept) / 2
+    assert scores["score"].notna().all()
 
 
 def test_a_run_without_adaptive_attacks_makes_none(finished):

@@ -2,6 +2,6 @@
 
 One module per stage, in the order of the data: images, classifiers, attacks, activations, medoids,
 distances, folds, detectors, metrics, figures, report. Later stages import earlier ones, never the other
-way round. The others are what several stages share (artefacts, store, logs, seeds, folders, spelling) and
-what the workflow asks (config, code).
+way round. The others are what several stages share (artefacts, store, logs, seeds, areas, folders,
+spelling) and what the workflow asks (config, code).
 """

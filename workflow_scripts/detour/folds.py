@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import KFold, StratifiedKFold
 
 from detour import store
 from detour.artefacts import written
@@ -32,6 +31,9 @@ def folds(label: np.ndarray, count: int, *, stratify: bool, seed: int) -> np.nda
     str [n, K]
         One of `ROLES`.
     """
+    # Not above: every job of a detector imports this module, and scikit-learn takes a second.
+    from sklearn.model_selection import KFold, StratifiedKFold
+
     kind = StratifiedKFold if stratify else KFold
     roles = np.full((len(label), count), "train", dtype=object)
     deal = kind(2 * count, shuffle=True, random_state=seed).split(label, label)

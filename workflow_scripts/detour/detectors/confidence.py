@@ -4,8 +4,8 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from scipy.special import logsumexp, softmax
-from sklearn.metrics import roc_auc_score
 
+from detour import areas
 from detour.detectors.versions import Versions
 
 
@@ -18,7 +18,7 @@ class MaxSoftmax:
     reads: ClassVar = ["activations"]
 
     def fit(self, train: Versions, validation: Versions, seed: int) -> list[dict[str, float]]:
-        return [{"validation_auc": roc_auc_score(validation.adversarial, self.score(validation))}]
+        return [{"validation_auc": areas.auc(validation.adversarial, self.score(validation))}]
 
     def score(self, versions: Versions) -> np.ndarray:
         return 1 - softmax(versions.logits.astype(np.float64), axis=1).max(1)

@@ -9,10 +9,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from scipy.linalg import eigh
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from detour import store
+from detour import areas, store
 from detour.detectors.versions import Versions
 from detour.logs import progress
 from detour.store import ORIGINAL
@@ -85,7 +84,7 @@ class Fisher:
         discriminant.weight = nn.Parameter((x[y].mean(0) - x[~y].mean(0))[None])
         part = _Part(discriminant, nn.Flatten(0))
         with torch.no_grad():
-            auc = roc_auc_score(truth, part(seen))
+            auc = areas.auc(truth, part(seen).numpy())
         return [part], [{"validation_auc": auc}]
 
     def logits(self, distances: Tensor | None, activations: Mapping[str, Tensor]) -> Tensor:
@@ -171,7 +170,7 @@ class FisherMLP(Fisher):
                 schedule.step()
             net.eval()
             with torch.inference_mode():
-                auc = roc_auc_score(truth, net(seen))
+                auc = areas.auc(truth, net(seen).numpy())
             history.append({"epoch": epoch, "validation_auc": auc})
             if auc > best:
                 best, kept = auc, copy.deepcopy(perceptron.state_dict())

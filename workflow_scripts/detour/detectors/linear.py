@@ -4,10 +4,9 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
+
+from detour import areas
 
 
 class Regression:
@@ -32,6 +31,10 @@ class Regression:
         x, validation : float [m, F]
         y, truth : bool [m]
         """
+        # Not above: every job of a detector imports this module, and scikit-learn takes a second.
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.preprocessing import StandardScaler
+
         scaler = StandardScaler()
         x = scaler.fit_transform(x.astype(np.float64))
         self.mean, self.std = torch.from_numpy(scaler.mean_), torch.from_numpy(scaler.scale_)
@@ -42,7 +45,7 @@ class Regression:
         for c in self.c:
             found = LogisticRegression(C=c, solver=solver, max_iter=1000).fit(x, y)
             weight, bias = torch.from_numpy(found.coef_[0]), torch.from_numpy(found.intercept_)
-            auc = roc_auc_score(truth, self._logits(torch.from_numpy(validation), weight, bias))
+            auc = areas.auc(truth, self._logits(torch.from_numpy(validation), weight, bias).numpy())
             history.append({"c": c, "validation_auc": auc})
             if auc > best:
                 best, self.weight, self.bias = auc, weight, bias

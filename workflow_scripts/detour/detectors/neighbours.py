@@ -3,8 +3,8 @@
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
+from detour import areas
 from detour.detectors.versions import Versions
 
 
@@ -29,7 +29,7 @@ class KNN:
         for layer in validation.layers if self.layer == "best" else [self.layer]:
             agree = _agree(validation, layer, max(self.k))
             for k in self.k:
-                auc = roc_auc_score(validation.adversarial, 1 - agree[:, :k].mean(1))
+                auc = areas.auc(validation.adversarial, 1 - agree[:, :k].mean(1))
                 history.append({"layer": layer, "k": k, "validation_auc": auc})
         best = max(history, key=lambda row: row["validation_auc"])
         self.chosen = best["layer"], best["k"]

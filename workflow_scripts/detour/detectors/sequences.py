@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
+from detour import areas
 from detour.detectors.linear import Regression
 from detour.detectors.versions import Versions
 from detour.logs import progress
@@ -66,7 +66,7 @@ class Network:
                 optimizer.step()
                 losses.append(loss.detach())
             with torch.inference_mode():
-                auc = roc_auc_score(validation.adversarial, self.net(seen))
+                auc = areas.auc(validation.adversarial, self.net(seen).numpy())
             since += 1
             if auc > best:
                 best, kept, since = auc, copy.deepcopy(self.net.state_dict()), 0

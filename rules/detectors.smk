@@ -9,10 +9,10 @@ rule train:
         f"<run>/logs/detectors/{ONE_FOLD}.train.log",
     benchmark:
         f"<run>/benchmarks/detectors/{ONE_FOLD}.train.tsv"
-    conda:
-        "../envs/torch.yaml"
     # The longest wait for little: begun early, they do not run alone in the end.
     priority: 1
+    conda:
+        "../envs/torch.yaml"
     resources:
         mem_mb=growing(2500),
         runtime=growing(20),

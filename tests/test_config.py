@@ -364,6 +364,10 @@ def test_the_preset_of_the_evaluation_fits_any_run_and_has_every_method():
     assert set(found["protocols"]) == set(PROTOCOLS)
     assert {entry["method"] for entry in found["detectors"]} == set(detectors.METHODS)
     assert set(found["adaptive"]["methods"]) == set(adaptive.METHODS)
+    behind = yaml.safe_load((ROOT / "presets" / "three-seeds.yaml").read_text())
+    seeded = load(DEFAULT | preset | behind)
+    assert seeded["seeds"] == [0, 1, 2]
+    assert [entry in found["detectors"] for entry in seeded["detectors"]] == [True, True]
 
 
 @pytest.mark.parametrize("protocol", ["unknown", "transfer"])

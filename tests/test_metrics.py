@@ -126,6 +126,14 @@ def chosen(table: pd.DataFrame, **key) -> pd.Series:
     return table.iloc[0]
 
 
+def test_no_interval_of_a_share_is_beyond_0_or_1(rng, verdicts):
+    scores = scores_of(rng, {"perfect": 20.0, "blind": 0.0}, ("known", "unknown", "transfer"))
+    for table in metrics.evaluate(scores, verdicts, **SETTINGS):
+        assert table["low"].min() >= 0
+        assert table["high"].max() <= 1
+        assert (table["low"] <= table["high"] + 1e-12)[table["low"].notna()].all()
+
+
 @pytest.mark.parametrize("population", metrics.POPULATIONS)
 @pytest.mark.parametrize("originals", metrics.ORIGINALS)
 def test_auc_is_the_mean_over_folds_of_the_images_that_count(rng, verdicts, population, originals):

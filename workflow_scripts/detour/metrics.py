@@ -335,22 +335,26 @@ def _described(measured: Sequence[Measured], unlike: Sequence[str]) -> pd.DataFr
         # A ratio of rates is skewed: to shift its samples would be no correction.
         shifted = not row.key["measure"].startswith("precision@")
         found = {"value": row.samples[0], "std": np.nanstd(row.points, ddof=1)}
-        found |= _interval(row.samples, shifted)
+        found |= _interval(row.samples, shifted, least=0)
         if row.key["detector"] != first and alike(row) in compared:
             differs = row.samples - compared[alike(row)]
             found["difference"] = differs[0]
-            found |= {f"difference_{end}": value for end, value in _interval(differs, shifted).items()}
+            found |= {
+                f"difference_{end}": value for end, value in _interval(differs, shifted, least=-1).items()
+            }
         rows.append(row.key | found)
     return pd.DataFrame(rows)
 
 
-def _interval(samples: np.ndarray, shifted: bool) -> dict[str, float]:
+def _interval(samples: np.ndarray, shifted: bool, least: float) -> dict[str, float]:
+    """Of shares, or of their differences: within their bounds, which a shift may leave."""
     drawn = samples[1:][~np.isnan(samples[1:])]
     if not len(drawn):
         return {"low": np.nan, "high": np.nan}
     # Where an image is drawn twice, more pairs are of its own versions than there are: that moves the AUC of
     # every sample by the same little, which is no doubt about it.
-    low, high = np.quantile(drawn, QUANTILES) - shifted * (drawn.mean() - samples[0])
+    ends = np.quantile(drawn, QUANTILES) - shifted * (drawn.mean() - samples[0])
+    low, high = np.clip(ends, least, 1)
     return {"low": low, "high": high}
 
 

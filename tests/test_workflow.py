@@ -161,6 +161,7 @@ def test_every_protocol_and_an_adaptive_attack_are_in_the_report(evaluated):
             )[:60]
             in page
         )
+    assert "&plusmn; nan" not in page
     assert list(tables["adaptive"]["detector"]) == ["lstm", "lstm", "fisher", "fisher"]
     printed = "\n".join(markdown(evaluated.results))
     for row in cells.query("protocol != 'transfer'").itertuples():

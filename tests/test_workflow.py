@@ -60,7 +60,7 @@ def test_run_prints_the_table_and_where_the_report_is(finished):
 def test_each_job_says_what_it_does_and_keeps_a_log(finished):
     for message in (
         "attacks: perturb the test images by step",
-        "detectors: train lstm (known) on fold 1, seed 0",
+        "detectors: train lstm on fold 1, seed 0",
     ):
         assert message in finished.printed.read_text()
     log = (finished.results / "logs/activations/reference/0.log").read_text()

@@ -9,7 +9,7 @@ rule train:
         f"<run>/logs/detectors/{ONE_FOLD}.train.log",
     benchmark:
         f"<run>/benchmarks/detectors/{ONE_FOLD}.train.tsv"
-    # The longest wait for little: begun early, they do not run alone in the end.
+    # Before evaluations and figures, which are short: then no fit runs alone in the end.
     priority: 1
     conda:
         "../envs/torch.yaml"

@@ -31,25 +31,27 @@ class Case:
         return f"{self.protocol} {self.name}"
 
 
-def _known(attacks: Sequence[str]) -> list[Case]:
+# Name, attacks in training and attacks in the test.
+_Parts = tuple[str, Sequence[str], Sequence[str]]
+
+
+def _known(attacks: Sequence[str]) -> list[_Parts]:
     """Every attack in training and test, as in Caldelli et al. 2019."""
-    return [Case("known", ALL, attacks, attacks)]
+    return [(ALL, attacks, attacks)]
 
 
-def _unknown(attacks: Sequence[str]) -> list[Case]:
+def _unknown(attacks: Sequence[str]) -> list[_Parts]:
     """Each attack is left out of training and validation, and is the one of the test."""
-    return [
-        Case("unknown", left_out, [a for a in attacks if a != left_out], [left_out]) for left_out in attacks
-    ]
+    return [(left_out, [a for a in attacks if a != left_out], [left_out]) for left_out in attacks]
 
 
-def _transfer(attacks: Sequence[str]) -> list[Case]:
+def _transfer(attacks: Sequence[str]) -> list[_Parts]:
     """Each attack is the only one in training, and all are in the test."""
-    return [Case("transfer", alone, [alone], attacks) for alone in attacks]
+    return [(alone, [alone], attacks) for alone in attacks]
 
 
 # A new protocol is one function and one line here, and its name in the schema.
-PROTOCOLS: dict[str, Callable[[Sequence[str]], list[Case]]] = {
+PROTOCOLS: dict[str, Callable[[Sequence[str]], list[_Parts]]] = {
     "known": _known,
     "unknown": _unknown,
     "transfer": _transfer,
@@ -58,4 +60,4 @@ PROTOCOLS: dict[str, Callable[[Sequence[str]], list[Case]]] = {
 
 def cases(protocols: Sequence[str], attacks: Sequence[str]) -> list[Case]:
     """The detectors that protocols ask for, over those attacks."""
-    return [case for protocol in protocols for case in PROTOCOLS[protocol](attacks)]
+    return [Case(protocol, *parts) for protocol in protocols for parts in PROTOCOLS[protocol](attacks)]

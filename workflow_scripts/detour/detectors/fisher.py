@@ -1,9 +1,8 @@
 """Fisher: detectors of the shift that attacks have in common, against how genuine images vary."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -12,7 +11,7 @@ from scipy.linalg import eigh
 from torch import Tensor, nn
 
 from detour import areas, store
-from detour.detectors.versions import Versions
+from detour.detectors.versions import Run, Versions
 from detour.logs import progress
 from detour.store import ORIGINAL
 
@@ -52,8 +51,10 @@ class Fisher:
 
     def fit(self, train: Versions, validation: Versions, seed: int) -> list[dict[str, float]]:
         self.chosen = list(self.layers or train.layers)
-        self.mean, whitening = _whitening(train.joint, tuple(self.chosen), self.ridge)
-        x, seen = (self._centred(self._read(part)) @ whitening for part in (train, validation))
+        self.mean, whitening, white = _whitened(train.run, tuple(self.chosen), self.ridge)
+        x, seen = (
+            torch.cat([white[name][part.sources] for name in part.sets]) for part in (train, validation)
+        )
         parts, history = self.parts(
             x, torch.from_numpy(train.adversarial), seen, validation.adversarial, seed
         )
@@ -97,12 +98,8 @@ class Fisher:
 
     def _scores(self, activations: Mapping[str, Tensor]) -> Tensor:
         """Each part's, before they are added up: float64 [m, parts]"""
-        x = self._centred(activations)
+        x = _joined(activations, self.chosen) - self.mean
         return torch.stack([part(x) for part in self.net], dim=1)
-
-    def _centred(self, activations: Mapping[str, Tensor]) -> Tensor:
-        """Side by side, about the reference's mean: float64 [m, N]"""
-        return torch.cat([activations[layer] for layer in self.chosen], dim=1).double() - self.mean
 
     def _read(self, versions: Versions) -> dict[str, Tensor]:
         return {layer: torch.from_numpy(versions.activations(layer)) for layer in self.chosen}
@@ -194,20 +191,32 @@ class _Bypassed(nn.Module):
         return x[:, 0] + self.unit(x[:, 1:])[:, 0]
 
 
-# The cases of a protocol have it in common.
-@lru_cache(maxsize=1)
-def _whitening(path: str | Path, layers: tuple[str, ...], ridge: float) -> tuple[Tensor, Tensor]:
-    """Mean [N] of the reference at some layers, and W [N, N] after which it is white; float64.
+def _joined(activations: Mapping[str, Tensor], layers: Sequence[str]) -> Tensor:
+    """Layers side by side: float64 [m, N]"""
+    return torch.cat([activations[layer] for layer in layers], dim=1).double()
 
-    W W^T = D^-1 (R + ridge I)^-1 D^-1 with the deviations D; a value that never varies has no part in it.
+
+# The cases of a run's protocols have it in common.
+@lru_cache(maxsize=1)
+def _whitened(run: Run, layers: tuple[str, ...], ridge: float) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Mean [N] of the reference, W [N, N], and of each set all (x - mean) W [n, N]; float64.
+
+    W makes the reference white: W W^T = D^-1 (R + ridge I)^-1 D^-1 with the deviations D; a value that never
+    varies has no part in it.
     """
+    (path,) = run.joint.values()
     joint = store.read(path)
     names = np.repeat(joint.attrs["layers"], joint.attrs["widths"])
     taken = np.concatenate([np.flatnonzero(names == layer) for layer in layers])
-    mean = np.average(joint["mean"][:], axis=0, weights=joint["size"][:])[taken]
+    mean = torch.from_numpy(np.average(joint["mean"][:], axis=0, weights=joint["size"][:])[taken])
     covariance = joint["covariance"][:][np.ix_(taken, taken)]
     deviation = np.sqrt(np.diag(covariance))
     unit = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 0)
     values, vectors = eigh(covariance * unit * unit[:, None])
-    whitening = unit[:, None] * vectors / np.sqrt(np.maximum(values, 0) + ridge)
-    return torch.from_numpy(mean), torch.from_numpy(whitening)
+    whitening = torch.from_numpy(unit[:, None] * vectors / np.sqrt(np.maximum(values, 0) + ridge))
+    white = {}
+    for name, path in run.activations.items():
+        group = store.read(path)
+        activations = {layer: torch.from_numpy(group[layer][:]) for layer in layers}
+        white[name] = (_joined(activations, layers) - mean) @ whitening
+    return mean, whitening, white

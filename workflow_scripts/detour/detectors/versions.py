@@ -18,7 +18,8 @@ STORES = ("distances", "activations", "neighbours", "gaussians", "joint")
 Stores = Mapping[str, str | Path]
 
 
-@dataclass(frozen=True)
+# By identity, which makes it a key of caches.
+@dataclass(frozen=True, eq=False)
 class Run:
     """Where the earlier stages of a run left what a detector reads; the others are empty.
 
@@ -122,12 +123,6 @@ class Versions:
     def gaussian(self, layer: str) -> zarr.Group:
         """Mean, covariance and whitening, see `detour.gaussians.fit`."""
         return store.read(self.run.gaussians[layer])
-
-    @property
-    def joint(self) -> Path:
-        """The store of the same of all layers side by side."""
-        (path,) = self.run.joint.values()
-        return Path(path)
 
     def _rows(self, stores: Stores, array: str) -> np.ndarray:
         return np.concatenate([store.read(stores[name])[array][:][self.sources] for name in self.sets])

@@ -15,7 +15,7 @@ rule train:
         "../envs/torch.yaml"
     resources:
         mem_mb=growing(2500),
-        runtime=growing(20),
+        runtime=growing(60),
     params:
         settings=lambda wildcards: settings(
             protocols=config["protocols"],

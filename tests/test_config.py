@@ -161,6 +161,14 @@ def test_everything_that_is_wrong_is_said_at_once():
         load(settings)
 
 
+def test_a_preset_alone_is_told_once_what_it_goes_behind():
+    with pytest.raises(ConfigError) as caught:
+        load(yaml.safe_load((ROOT / "presets/evaluation.yaml").read_text()))
+    (line,) = str(caught.value).splitlines()[1:]
+    assert "`run`, `dataset`, `classifier`, `attacks` is missing" in line
+    assert "--configfile config.yaml PRESET" in line
+
+
 @pytest.fixture
 def folders(tmp_path):
     for part, classes in (("reference", "abc"), ("test", "ab")):

@@ -200,7 +200,8 @@ def _explain(error: ValidationError, root: Config, at: str = "") -> list[str]:
             return [unknown(f"{key}.{k}".lstrip("."), k, allowed) for k in found if k not in allowed]
         case "required":
             missing = [name for name in rule if name not in found]
-            return [f"{_name(key)}: `{'`, `'.join(missing)}` is missing"]
+            remedy = "" if key else "; a preset goes behind a run's own file: --configfile config.yaml PRESET"
+            return [f"{_name(key)}: `{'`, `'.join(missing)}` is missing{remedy}"]
         case "enum":
             return [unknown(_name(key), found, rule)]
         case "pattern" if "examples" in error.schema:
@@ -497,5 +498,6 @@ def _adaptive(config: Config) -> Iterator[str]:
 
 
 def _raise(problems: Iterable[str]) -> None:
-    if lines := [f"\n  {problem}" for problem in problems]:
+    # One line is said once: what is missing is a violation for every key.
+    if lines := [f"\n  {problem}" for problem in dict.fromkeys(problems)]:
         raise ConfigError("the configuration cannot be run:" + "".join(lines))

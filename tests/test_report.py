@@ -44,7 +44,7 @@ def test_numbers_are_those_of_the_tables(page, finished):
         if row.measure == "auc" and shown:
             assert f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]" in text
     for row in pd.read_csv(finished.results / "outcomes.csv").itertuples():
-        assert f"{100 * row.accuracy:.1f} %" in page.text
+        assert f"{100 * row.accuracy:.1f} %" in text
 
 
 def test_page_says_how_it_was_made(page):

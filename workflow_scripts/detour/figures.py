@@ -360,6 +360,9 @@ def adaptive(table: str | Path, adapted: Paths) -> Figure:
     for part, name in zip(figure.subfigures(len(names), squeeze=False).flat, names, strict=True):
         part.suptitle(name)
         _evasion(part, counts.loc[name], courses.loc[name])
+    # Outside: a curve below would be an attack that fails, which is not to be missed.
+    handles, texts = figure.subfigs[0].axes[0].get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside lower center", ncols=len(texts), fontsize=8)
     return figure
 
 
@@ -388,7 +391,6 @@ def _evasion(figure: SubFigure, counts: pd.DataFrame, courses: pd.DataFrame) -> 
         ylabel="share of images", xticks=where, xticklabels=budgets, ylim=(-0.02, 1.02),
     )  # fmt: skip
     axes["share"].plot([], [], color="0.3", lw=0.8, ls="--", label="taken for what was wanted")
-    axes["share"].legend(loc="lower right", fontsize=8)
     axes["detection"].axhline(0, color="0.7", lw=0.8, ls=":")
     axes["classification"].set(title=f"losses at eps {middle}", ylabel="classification")
     axes["classification"].tick_params(labelbottom=False)

@@ -1,6 +1,5 @@
 import copy
 import json
-import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -392,16 +391,36 @@ def test_the_table_counts_what_evades(tabulated):
     np.testing.assert_allclose(first.loc[8, ["low", "high"]].astype(float), sorted(roots), atol=1e-6)
 
 
-def test_the_figure_is_drawn(tabulated, tmp_path):
+def test_the_figure_shows_the_shares_of_all_folds_and_the_losses_at_the_middle_eps(tabulated):
+    table, adapted = tabulated
+    figure = figures.adaptive(table, adapted)
+    assert [part.get_suptitle() for part in figure.subfigs] == ["lstm", "fisher"]
+    for part in figure.subfigs:
+        share, classification, detection = part.axes
+        evaded, succeeded = [2 / 8, 6 / 8], [4 / 8, 8 / 8]
+        assert [list(line.get_ydata()) for line in share.lines] == [evaded, succeeded] * 2 + [[]]
+        assert [line.get_label() for line in share.lines[::2]] == [
+            "pgd", "orthogonal", "taken for what was wanted",
+        ]  # fmt: skip
+        assert [text.get_text() for text in share.get_xticklabels()] == ["8", "16"]
+        assert "eps 16" in classification.get_title()
+        for axes, course in ((classification, [3, 0]), (detection, [1.5, -1.5])):
+            for line in axes.lines[:2]:
+                np.testing.assert_allclose(line.get_ydata(), np.linspace(*course, 5))
+
+
+def test_the_figure_is_written(tabulated, tmp_path):
     table, adapted = tabulated
     svg, pdf = tmp_path / "adaptive.svg", tmp_path / "adaptive.pdf"
     figures.draw("adaptive", svg, pdf, {"table": table, "adapted": adapted})
-    assert ET.parse(svg).getroot().tag.endswith("svg")
+    assert "<!-- eps, pixels of 255 -->" in svg.read_text()
     assert pdf.read_bytes().startswith(b"%PDF")
+    assert pdf.read_bytes().rstrip().endswith(b"%%EOF")
 
 
 SCHEMA = json.loads((ROOT / "schemas/config.schema.json").read_text())
-ON = {**SMALL, "adaptive": {"methods": ["pgd", "medoids"], "folds": [1]}}
+PLAIN = SMALL | {"detectors": SMALL["detectors"][:2]}
+ON = PLAIN | {"adaptive": {"methods": ["pgd", "medoids"], "folds": [1]}}
 
 
 @pytest.mark.parametrize(
@@ -425,8 +444,8 @@ def test_what_cannot_be_attacked_is_an_error_of_the_configuration(change, messag
 
 
 def test_without_a_detector_that_has_a_gradient_there_is_nothing_to_attack():
-    only = {"detectors": SMALL["detectors"][1:]}
-    config.load(SMALL | only, SCHEMA)
+    only = {"detectors": PLAIN["detectors"][1:]}
+    config.load(PLAIN | {"adaptive": {"methods": []}} | only, SCHEMA)
     with pytest.raises(
         ConfigError, match=r"adaptive.methods: found \['pgd', 'medoids'\], which need a detector"
     ):
@@ -434,7 +453,7 @@ def test_without_a_detector_that_has_a_gradient_there_is_nothing_to_attack():
 
 
 def test_the_workflow_attacks_the_detector_where_it_is_asked_to(tmp_path):
-    ran = Workflow(tmp_path / "on", copy.deepcopy(ON)).snakemake("--dry-run")
+    ran = Workflow(tmp_path / "on", copy.deepcopy(ON)).asked("--dry-run")
     assert ran.returncode == 0, ran.stdout
     for job in (
         "adaptive: attack classifier and lstm by pgd on fold 1",

@@ -159,7 +159,9 @@ class Workflow:
 def forks() -> subprocess.Popen[str]:
     """Answers to Snakemake commands; it ends with this process."""
     script = str(ROOT / "tests/forks.py")
-    return subprocess.Popen([sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
 
 
 def answered(folder: str, arguments: list[str], environment: dict[str, str], printed: str) -> int:

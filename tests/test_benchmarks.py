@@ -63,8 +63,8 @@ def figures(gpu="none", **changed):
 def test_results_stand_side_by_side_with_their_machines_and_notes(tmp_path, monkeypatch):
     monkeypatch.setattr(module("distances"), "NOTES", ["Tried everything."])
     (tmp_path / "results").mkdir()
-    for name, measured in {"cpu": figures(), "nvidia-h100": figures("NVIDIA H100")}.items():
-        (tmp_path / "results" / f"distances-{name}.json").write_text(json.dumps(measured))
+    for name, found in {"cpu": figures(), "nvidia-h100": figures("NVIDIA H100")}.items():
+        (tmp_path / "results" / f"distances-{name}.json").write_text(json.dumps(found))
     report.render(tmp_path)
     text = (tmp_path / "RESULTS.md").read_text()
     assert text.index("### On a CPU, 2 cores") < text.index("### On NVIDIA H100")

@@ -96,7 +96,9 @@ def dask(request) -> Dask:
 
 
 HERE = [("threads", 1), ("threads", 3), ("processes", 2)]
-EVERYWHERE = pytest.mark.parametrize("dask", [*HERE, "cluster", "slurm"], indirect=True, ids=str)
+# Together with the tests that disturb it.
+ON_SLURM = pytest.param("slurm", marks=(pytest.mark.slow, pytest.mark.xdist_group("slurm")), id="slurm")
+EVERYWHERE = pytest.mark.parametrize("dask", [*HERE, "cluster", ON_SLURM], indirect=True, ids=str)
 WITHOUT_SLURM = pytest.mark.parametrize("dask", [*HERE, "cluster"], indirect=True, ids=str)
 
 
@@ -361,13 +363,13 @@ def test_slurm_needs_sbatch(monkeypatch, tmp_path):
         ({"queue": "nowhere"}, "dask.options: SLURM refuses .*nowhere"),
     ],
 )
-@pytest.mark.parametrize("dask", ["slurm"], indirect=True)
+@pytest.mark.parametrize("dask", [ON_SLURM], indirect=True)
 def test_options_that_slurm_or_dask_jobqueue_refuse_are_errors(dask, options, message):
     with pytest.raises(ValueError, match=message):
         list(Dask(1, "slurm", 1, dask.options | options).results([int], "tasks"))
 
 
-@pytest.mark.parametrize("dask", ["slurm"], indirect=True)
+@pytest.mark.parametrize("dask", [ON_SLURM], indirect=True)
 def test_no_job_of_workers_is_left_in_the_queue(dask):
     def broken():
         raise ValueError("in the middle")

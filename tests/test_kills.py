@@ -213,7 +213,9 @@ def test_after_kills_at_any_moment_the_same_command_makes_what_an_undisturbed_ru
     undisturbed = Five(tmp_path / "undisturbed")
     ran = undisturbed.snakemake()
     assert ran.returncode == 0, ran.stdout
-    end_with_it(Killed(Five(tmp_path / "killed"), {".csv": ends_with(b"end")}, kills=12, pause=1), undisturbed)
+    end_with_it(
+        Killed(Five(tmp_path / "killed"), {".csv": ends_with(b"end")}, kills=12, pause=1), undisturbed
+    )
 
 
 def test_after_a_kill_of_each_kind_the_scores_are_those_of_an_undisturbed_run(finished, tmp_path):

@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
+
 class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()

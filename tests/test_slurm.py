@@ -10,7 +10,7 @@ import pytest
 
 from conftest import SMALL, Workflow
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
 
 # Without an accounting database squeue has to tell; the rest only makes the test wait less.
 PROFILE = ("--profile", "profiles/slurm", "--slurm-status-command", "squeue",

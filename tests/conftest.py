@@ -31,13 +31,8 @@ WORKFLOW = ("Snakefile", "rules", "workflow_scripts", "schemas", "config.yaml", 
 # angle, an attack on detectors.
 SMALL = {
     "run": "small",
-    "dataset": {"name": "digits", "test": 100, "size": 16},
-    "classifier": {
-        "model": "resnet18",
-        "weights": "train",
-        "layers": ["maxpool", "layer2.1", "layer4.1"],
-        "training": {"epochs": 2},
-    },
+    "dataset": {"name": "digits", "test": 100},
+    "classifier": {"model": "small_resnet", "weights": "DIGITS", "layers": ["stem", "blocks.4", "blocks.7"]},
     "attacks": [
         {"name": "step", "method": "iterative", "eps": 32, "steps": 3, "step": 16},
         {"name": "noise", "method": "noise", "eps": 32},

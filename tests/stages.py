@@ -43,7 +43,7 @@ def run(folder: Path, settings: dict[str, Any], trained: Sequence[int]) -> Stage
     made, seed, section = Made({}, ""), settings["seed"], settings["classifier"]
     on = {"batch_size": settings["batch_size"], "device": "cpu", "made": made}
     about = {key: value for key, value in settings["dataset"].items() if key != "shards"}
-    dataset = images.dataset(**about, seed=seed)
+    dataset = images.dataset(**about)
     layers = config.layers(section, folder / "layers.json")
 
     def path(stage: str, name: str) -> Path:

@@ -196,7 +196,7 @@ def test_the_attacked_images_follow_the_seed_and_not_each_other():
 # A run on digits, with a detector of either family on which attacks descend.
 SETTINGS = {
     "run": "attacked",
-    "dataset": {"name": "digits", "test": 300, "size": 16},
+    "dataset": {"name": "digits", "test": 300},
     "classifier": SMALL["classifier"],
     "attacks": [{"name": "step", "method": "fgsm", "eps": 48, "target": "dataset"}],
     "folds": {"count": 2},

@@ -141,8 +141,8 @@ CONFIGURATION = {
         lambda settings: settings["classifier"]["layers"].pop(1),
         rf"activations/.*|medoids/.*|gaussians/.*|distances/.*|neighbours/.*|{JUDGED}",
     ),
-    "training of the classifier": (
-        lambda settings: settings["classifier"]["training"].update(epochs=3),
+    "another classifier": (
+        lambda settings: settings["classifier"].update(weights="train"),
         rf"classifier\.pt|images/(?!original).*|activations/.*|medoids/.*|gaussians/.*|distances/.*|neighbours/.*|{JUDGED}",
     ),
     "number of shards": (
@@ -212,7 +212,7 @@ IN_FOLDERS = {
         "crop": 32,
         "shards": 3,
     },
-    "classifier": {"model": "resnet18", "weights": "weights.pt", "layers": ["maxpool", "layer4.1"]},
+    "classifier": {"model": "small_resnet", "weights": "weights.pt", "layers": ["stem", "blocks.7"]},
     "attacks": [{"name": "step", "method": "fgsm", "eps": 8}],
     "folds": {"count": 2},
     "detectors": [{"name": "lstm", "method": "lstm"}],
@@ -239,7 +239,7 @@ def pictures(folder: Path) -> None:
             path = folder / ("reference" if i < 8 else "test") / f"digit{c}" / f"{row}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray((digits.images[row] * 15).astype(np.uint8)).resize((32, 32)).save(path)
-    torch.save(classifiers.untrained("resnet18", 3, seed=0).state_dict(), folder / "weights.pt")
+    torch.save(classifiers.untrained("small_resnet", 3, seed=0).state_dict(), folder / "weights.pt")
 
 
 @pytest.fixture
@@ -277,13 +277,13 @@ def test_one_image(in_folders, how):
 
 def test_a_new_class(in_folders):
     shutil.copytree(in_folders.folder / "reference/digit0", in_folders.folder / "reference/another")
-    torch.save(classifiers.untrained("resnet18", 4, seed=0).state_dict(), in_folders.folder / "weights.pt")
+    torch.save(classifiers.untrained("small_resnet", 4, seed=0).state_dict(), in_folders.folder / "weights.pt")
     assert_reruns(".*", in_folders, "distances")
 
 
 def test_weights(in_folders):
     weights = in_folders.folder / "weights.pt"
-    torch.save(classifiers.untrained("resnet18", 3, seed=1).state_dict(), weights)
+    torch.save(classifiers.untrained("small_resnet", 3, seed=1).state_dict(), weights)
     reruns = r"classifier\.pt|images/step|activations/.*|medoids/.*|distances/.*"
     assert_reruns(reruns, in_folders, "distances")
 
@@ -297,9 +297,9 @@ def test_what_was_planned_is_what_is_done(in_folders):
     again = {p for p, made in before.items() if p.stat().st_mtime_ns != made}
     names = {str(p.relative_to(in_folders.results)).removesuffix(".zarr.zip") for p in again}
     assert names == {
-        "activations/reference/1", "medoids/maxpool", "medoids/layer4.1",
+        "activations/reference/1", "medoids/stem", "medoids/blocks.7",
         "distances/medoid-l2/original", "distances/medoid-l2/step",
     }  # fmt: skip
     shard = store.read(in_folders.results / "activations/reference/1.zarr.zip")
-    np.testing.assert_array_equal(shard["layer4.1"][0], shard["layer4.1"][1])
+    np.testing.assert_array_equal(shard["blocks.7"][0], shard["blocks.7"][1])
     assert_reruns("", in_folders, "distances")

@@ -66,7 +66,16 @@ def test_each_job_says_what_it_does_and_keeps_a_log(finished):
         assert message in finished.printed.read_text()
     log = (finished.results / "logs/activations/reference/0.log").read_text()
     assert re.search(r"reference shard 1 of 2: batches of 100: \d+ of \d+ in", log)
-    assert "epoch 2 of 2" in (finished.results / "logs/classifier.log").read_text()
+
+
+def test_a_classifier_is_trained_in_the_run_where_that_is_asked_for(tmp_path):
+    settings = SMALL | {"dataset": {"name": "digits", "test": 1497, "size": 8}}
+    settings["classifier"] = {"model": "resnet18", "weights": "train", "training": {"epochs": 2}}
+    workflow = Workflow(tmp_path, settings)
+    ran = workflow.snakemake("results/small/classifier.pt")
+    assert ran.returncode == 0, ran.stdout
+    assert "intervals hold for the classifier that this run trains" in re.sub(r"\s+", " ", ran.stdout)
+    assert "epoch 2 of 2" in (workflow.results / "logs/classifier.log").read_text()
 
 
 def test_every_artefact_is_there_and_says_what_made_it(finished):
@@ -196,7 +205,7 @@ def test_another_scheduler_reruns_nothing_and_gives_the_same_bytes(copied):
 
 def test_a_scheduler_out_of_reach_is_told_by_the_job(copied):
     copied.settings["dask"] = {"scheduler": "tcp://127.0.0.1:1"}
-    ran = copied.snakemake("results/small/medoids/maxpool.zarr.zip", "--forcerun", "medoid")
+    ran = copied.snakemake("results/small/medoids/stem.zarr.zip", "--forcerun", "medoid")
     assert ran.returncode != 0
     assert "dask.scheduler: " in ran.stdout
     assert "tcp://127.0.0.1:1" in ran.stdout
@@ -290,7 +299,6 @@ def test_another_scheduler_by_the_generic_plugin(tmp_path):
 def test_results_in_a_storage_that_is_no_file_system(tmp_path):
     """By Snakemake's plugin for a folder; others, as for S3, differ in the name and the prefix alone."""
     settings = SMALL | {
-        "classifier": {**SMALL["classifier"], "weights": "untrained", "layers": ["maxpool", "layer4.1"]},
         "attacks": SMALL["attacks"][:1],
         "protocols": ["known"],
         "detectors": [{"name": "knn", "method": "knn"}],

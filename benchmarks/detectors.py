@@ -66,7 +66,7 @@ def sequences(rng: np.random.Generator, n: int, layers: int, classes: int) -> Se
 
 
 def detour(train: Sequences, validation: Sequences, epochs: int) -> float:
-    lstm = LSTM(hidden=HIDDEN, epochs=epochs, batch_size=BATCH, lr=LR, scale="raw")
+    lstm = LSTM(hidden=HIDDEN, epochs=epochs, batch_size=BATCH, lr=LR, scale="layer")
     return max(epoch["validation_auc"] for epoch in lstm.fit(train, validation, seed=0))
 
 

@@ -157,7 +157,7 @@ def trained(folder: Path, n: int) -> Callable[[], object]:
     train, validation = (
         SimpleNamespace(distances=gamma(12, 100)(m), adversarial=np.arange(m) % 2 == 0) for m in (n, 200)
     )
-    lstm = detectors.LSTM(hidden=100, epochs=5, batch_size=100, lr=0.001, scale="raw")
+    lstm = detectors.LSTM(hidden=100, epochs=5, batch_size=100, lr=0.001, scale="layer")
     return partial(lstm.fit, train, validation, 0)
 
 

@@ -21,7 +21,7 @@ os.environ.update(
 # Threads of several jobs on the same cores are not to spin while they wait for each other.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from detour import code, folders
+from detour import code, folders, histories
 from detour.config import (
     ConfigError,
     class_count,
@@ -135,20 +135,26 @@ DISTANCES = {
 REPRESENTATIVES = {"medoid": MEDOIDS, "centroid": GAUSSIANS}
 TABLES = {
     name: f"<run>/{name}.csv"
-    for name in ("verdicts", "outcomes", "scores", "metrics", "summary")
+    for name in (
+        "verdicts",
+        "outcomes",
+        "scores",
+        "histories",
+        "metrics",
+        "summary",
+    )
 }
 ONE_SEED = "{detector}/seed-{seed}"
 ONE_FOLD = f"{ONE_SEED}/fold-{{fold}}"
 SEED, FOLD = (f"<run>/detectors/{one}" for one in (ONE_SEED, ONE_FOLD))
-EVALUATED = [
-    path
-    for detector, seeds in SEEDS.items()
-    for path in expand(
-        f"{SEED}/scores.csv",
-        detector=detector,
-        seed=seeds,
-    )
-]
+EVALUATED, HISTORIES = (
+    [
+        path
+        for detector, seeds in SEEDS.items()
+        for path in expand(pattern, detector=detector, seed=seeds, fold=FOLDS)
+    ]
+    for pattern in (f"{SEED}/scores.csv", f"{FOLD}/history.csv")
+)
 
 # What a method reads, as its class says: another change does not make it rerun.
 READS = {
@@ -221,4 +227,7 @@ def show_result():
             rows = [row for row in csv.DictReader(file) if row["population"] == "all"]
         table = [{name: row[name] for name in shown} for row in rows]
         printed = tabulate(table, headers="keys", floatfmt=".3f")
-        print(f"\n{printed}\n\nreport: {(RUN / 'report.html').resolve()}\n")
+        print(f"\n{printed}\n")
+        for warning in histories.warnings(RUN / "histories.csv"):
+            print(f"warning: {warning}\n")
+        print(f"report: {(RUN / 'report.html').resolve()}\n")

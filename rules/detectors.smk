@@ -18,6 +18,7 @@ rule train:
         runtime=growing(60),
     params:
         settings=lambda wildcards: settings(
+            name=wildcards.detector,
             protocols=config["protocols"],
             fold=int(wildcards.fold),
             method=DETECTORS[wildcards.detector]["method"],

@@ -235,7 +235,7 @@ def run(tmp_path_factory) -> SimpleNamespace:
     for method, options in DETECTORS.items():
         detectors.train(
             stores, folder / "folds.csv", folder / f"{method}.pt", folder / "history.csv",
-            protocols=["known"], fold=0, method=method, options=options, seed=0, made=made,
+            name=method, protocols=["known"], fold=0, method=method, options=options, seed=0, made=made,
         )  # fmt: skip
     inputs = {
         "classifier": classifier, "images": original, "activations": stores.activations["original"],

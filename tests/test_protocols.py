@@ -37,7 +37,10 @@ def test_names_tell_the_cases_apart(protocol):
 
 N, L, C, FOLDS = 300, 3, 4, 3
 SETS = ["original", *ATTACKS]
-LSTM = {"method": "lstm", "options": {"hidden": 8, "epochs": 8, "batch_size": 50, "lr": 0.02, "scale": "raw"}}
+LSTM = {
+    "method": "lstm",
+    "options": {"hidden": 8, "epochs": 8, "batch_size": 50, "lr": 0.02, "scale": "layer"},
+}
 
 
 @pytest.fixture
@@ -72,7 +75,7 @@ def scored(run, table, made, protocol: str, count: int = 1, seed: int = 0) -> pd
     """The scores of the first folds."""
     models = [table.with_name(f"model-{fold}.pt") for fold in range(count)]
     for fold, model in enumerate(models):
-        job = {"protocols": [protocol], "fold": fold, "seed": seed, "made": made}
+        job = {"name": "lstm", "protocols": [protocol], "fold": fold, "seed": seed, "made": made}
         detectors.train(run, table, model, table.with_name("history.csv"), **job, **LSTM)
     path = table.with_name("scores.csv")
     detectors.evaluate(run, table, models, path, name="lstm", protocols=[protocol], seed=seed)

@@ -15,8 +15,17 @@ logger = logging.getLogger("detour")
 
 
 def to_file(path: str | Path) -> None:
-    """Send the log of this process to `path`, uncaught exceptions and warnings included."""
+    """Send the log of this process to `path`, uncaught exceptions and warnings included.
+
+    Detour's own warnings go to the console too.
+    """
     logging.basicConfig(filename=path, filemode="w", level=logging.INFO, format="%(asctime)s %(message)s")
+    console = logging.StreamHandler()
+    console.setLevel(logging.WARNING)
+    # What is critical is a failure, whose last line the hook below prints.
+    console.addFilter(lambda record: record.levelno < logging.CRITICAL)
+    console.setFormatter(logging.Formatter("warning: %(message)s"))
+    logger.addHandler(console)
     logging.captureWarnings(capture=True)
 
     def excepthook(*error: Any) -> None:

@@ -359,10 +359,16 @@ def _interval(samples: np.ndarray, shifted: bool, least: float) -> dict[str, flo
 
 
 def summarise(
-    evaluated: Sequence[str | Path], verdicts: str | Path, *,
-    scores: str | Path, metrics: str | Path, summary: str | Path, **settings: Any,
+    evaluated: Sequence[str | Path], trained: Sequence[str | Path], verdicts: str | Path, *,
+    scores: str | Path, histories: str | Path, metrics: str | Path, summary: str | Path, **settings: Any,
 ) -> None:  # fmt: skip
-    """Write all `scores` of a run as one table, and its `metrics` and their `summary`; see `evaluate`."""
+    """Write the `scores` and the `histories` of a run as a table each, its `metrics` and their `summary`.
+
+    See `evaluate` for what is measured.
+    """
+    with written(histories) as part:
+        of_folds = [pd.read_csv(path, dtype=str, keep_default_na=False) for path in trained]
+        pd.concat(of_folds).to_csv(part, index=False)
     joined = pd.concat([pd.read_csv(path) for path in evaluated])
     tables = joined, *evaluate(joined, pd.read_csv(verdicts), **settings)
     for path, table in zip((scores, metrics, summary), tables, strict=True):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from detour import store
+from detour import histories, store
 from detour.artefacts import written
 from detour.detectors.confidence import Energy, MaxSoftmax
 from detour.detectors.fisher import Fisher, FisherMLP
@@ -72,17 +72,25 @@ def detector(method: str, **options: Any) -> Detector:
 
 def train(
     run: Run, folds: str | Path, model: str | Path, history: str | Path, *,
-    protocols: Sequence[str], fold: int, method: str, options: dict[str, Any], seed: int, made: Made,
+    name: str, protocols: Sequence[str], fold: int, method: str, options: dict[str, Any], seed: int,
+    made: Made,
 ) -> None:  # fmt: skip
     """Fit the detectors that protocols ask for on a fold, and write their states and histories.
 
+    A history has a row for each pass over the training images, or for each option that was tried: detector,
+    protocol, case, seed, fold, what it was, validation_auc, guessed_auc (see `detour.histories`) and, for a
+    network, loss and guessed_loss. Where nothing was learned the log warns of it.
+
     Parameters
     ----------
+    name
+        Of the detector in the configuration.
     seed
         Of what the detectors draw, in every fold and case something else.
     """
     sourced = {role: sources(folds, fold, role) for role in ("train", "validation")}
-    states, seen = {}, []
+    states: dict[str, Any] = {}
+    rows: list[dict[str, Any]] = []
     with written(history) as table, written(model) as path:
         for case in cases(protocols, run.attacks):
             logger.info("%s: knows %s", case, ", ".join(case.known))
@@ -92,7 +100,16 @@ def train(
             drawn = int(draw(seed, str(case), fold).integers(2**31))
             passes = fitted.fit(part["train"], part["validation"], seed=drawn)
             states[str(case)] = fitted.state()
-            seen += [{"protocol": case.protocol, "case": case.name} | row for row in passes]
+            about = {"detector": name, "protocol": case.protocol, "case": case.name}
+            adversarial = part["validation"].adversarial
+            guessed = histories.guessed_auc(int((~adversarial).sum()), int(adversarial.sum()))
+            found = [{**about, "seed": seed, "fold": fold, **row, "guessed_auc": guessed} for row in passes]
+            rows += found
+            if reason := histories.failure(found):
+                logger.warning(
+                    "%s, fold %d, seed %d (%s) learned nothing: %s; %s",
+                    name, fold, seed, case, reason, histories.remedy(found),
+                )  # fmt: skip
         saved = {
             "method": method,
             "options": options,
@@ -101,7 +118,7 @@ def train(
             "made": store.attributes_of(made, run.paths),
         }
         torch.save(saved, path)
-        pd.DataFrame(seen).to_csv(table, index=False)
+        pd.DataFrame(rows).to_csv(table, index=False)
 
 
 def load(model: str | Path, case: str = f"known {ALL}") -> Detector:

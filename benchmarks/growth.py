@@ -106,7 +106,7 @@ def test_images(folder: Path, n: int) -> Path:
 
 
 def collected(folder: Path, n: int) -> Callable[[], object]:
-    dataset = Digits(test=n, size=64, seed=0)
+    dataset = Digits(test=n, size=64)
     return partial(images.collect, dataset, folder / "o.zarr.zip", seed=0, workers=0, made=MADE)
 
 

@@ -10,6 +10,7 @@ rule activation:
         "<run>/benchmarks/activations/{set}.tsv"
     conda:
         "../envs/torch.yaml"
+    threads: config["threads"]
     resources:
         gpu=GPU,
         mem_mb=growing(3000),
@@ -34,7 +35,7 @@ rule reference_activation:
         "<run>/benchmarks/activations/reference/{shard}.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: config["dataset"].get("workers", 1)
+    threads: max(config["threads"], config["dataset"].get("workers", 1))
     resources:
         gpu=GPU,
         mem_mb=growing(3000 + 500 * config["dataset"].get("workers", 1)),

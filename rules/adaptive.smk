@@ -26,6 +26,7 @@ rule adapt:
         "<run>/benchmarks/adaptive/{detector}/{method}/fold-{fold}.tsv"
     conda:
         "../envs/torch.yaml"
+    threads: config["threads"]
     resources:
         gpu=GPU,
         mem_mb=growing(3000),

@@ -10,6 +10,7 @@ rule attack:
         "<run>/benchmarks/images/{attack}.tsv"
     conda:
         "../envs/torch.yaml"
+    threads: config["threads"]
     resources:
         gpu=GPU,
         mem_mb=growing(3000),

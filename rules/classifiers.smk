@@ -6,6 +6,7 @@ MADE_HERE = {
         "training": CLASSIFIER["training"],
         "dataset": REFERENCE,
         "device": config["device"],
+        "threads": config["threads"],
         "seed": config["seed"],
     },
 }
@@ -23,7 +24,7 @@ rule classifier:
         "<run>/benchmarks/classifier.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: 2
+    threads: config["threads"]
     resources:
         gpu=GPU,
         mem_mb=growing(3000),

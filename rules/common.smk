@@ -102,7 +102,7 @@ FOLDS = range(config["folds"]["count"])
 # What jobs need to know of the dataset; where a folder of test images is, most do not.
 DATASET = without(config["dataset"], "shards", "workers")
 if DATASET["name"] == "digits":
-    TEST = REFERENCE = DATASET | {"seed": config["seed"]}
+    TEST = REFERENCE = DATASET
 else:
     TEST = without(DATASET, "per_class") | {"content": CONTENTS["test"]}
     REFERENCE = without(DATASET, "test", "labels", "missing") | {
@@ -207,7 +207,7 @@ def growing(amount):
     return lambda wildcards, attempt: amount * attempt
 
 
-COMPUTE = {key: config[key] for key in ("device", "batch_size")}
+COMPUTE = {key: config[key] for key in ("device", "batch_size", "threads")}
 
 # What computes medoids, Gaussians, distances and neighbours. It changes no byte of them, so it reruns nothing: Snakemake
 # does not compare params of functions that take `input`.

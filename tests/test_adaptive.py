@@ -200,7 +200,7 @@ def test_the_attacked_images_follow_the_seed_and_not_each_other():
 def run(tmp_path_factory) -> SimpleNamespace:
     """A run on digits by the functions of the stages: a trained ResNet-18, an attack, trained detectors."""
     folder = tmp_path_factory.mktemp("run")
-    dataset, made = Digits(test=300, size=16, seed=0), Made({}, "")
+    dataset, made = Digits(test=300, size=16), Made({}, "")
     layers, on = ["maxpool", "layer2.1", "layer4.1"], {"batch_size": 100, "device": "cpu", "made": made}
     classifier, reference = folder / "classifier.pt", folder / "reference.zarr.zip"
     classifiers.prepare(

@@ -483,7 +483,7 @@ def test_exemplars_are_the_first_of_each_class_that_is_seen():
 def originals(tmp_path, made):
     def write(n):
         path = tmp_path / f"original-{n}.zarr.zip"
-        images.collect(Digits(test=n, size=32, seed=0), path, seed=0, workers=0, made=made)
+        images.collect(Digits(test=n, size=32), path, seed=0, workers=0, made=made)
         return path
 
     return write

@@ -8,12 +8,14 @@ import torch
 from PIL import Image
 from torchvision import models, transforms
 
+from conftest import SMALL, Workflow
 from detour import classifiers, devices, images, store
 from detour.activations import Recorder
 from detour.artefacts import TakenOverError
 from detour.classifiers import Classifier, Training
 from detour.images import Digits
 from detour.store import Made
+from detour.weights import WEIGHTS
 
 
 def prepare(path, **changed):
@@ -30,7 +32,7 @@ def test_normalisation_inside_is_torchvision_s_outside():
     torch.testing.assert_close(Classifier(network, mean, std).eval()(x), expected)
 
 
-@pytest.mark.parametrize("model", ["resnet18", "inception_v3"])
+@pytest.mark.parametrize("model", ["resnet18", "inception_v3", "small_resnet"])
 def test_stored_classifier_is_the_state_dict_frozen(tmp_path, model):
     network = classifiers.untrained(model, 10, seed=0)
     torch.save(network.state_dict(), tmp_path / "state.pt")
@@ -65,7 +67,7 @@ def test_weights_of_another_network_are_refused(tmp_path, state, message):
 
 
 def test_training_learns_and_the_seed_decides(tmp_path):
-    dataset = Digits(test=100, size=16, seed=0)
+    dataset = Digits(test=100, size=16)
     training = Training(epochs=2, batch_size=64, lr=0.002)
     first, second = (prepare(tmp_path, training=training, dataset=dataset) for _ in range(2))
     pixels, label = dataset.test_images().images.tensors
@@ -81,6 +83,7 @@ def test_training_learns_and_the_seed_decides(tmp_path):
         ("resnet50", 17, "maxpool", "layer4.2"),
         ("wide_resnet101_2", 34, "maxpool", "layer4.2"),
         ("inception_v3", 12, "maxpool2", "Mixed_7c"),
+        ("small_resnet", 9, "stem", "blocks.7"),
     ],
 )
 def test_auto_is_the_stem_and_every_block(model, count, first, last):
@@ -92,6 +95,8 @@ def test_auto_is_the_stem_and_every_block(model, count, first, last):
     ("model", "names", "message"),
     [
         ("resnet81", "auto", "did you mean `resnet18`"),
+        ("small_resnett", "auto", "did you mean `small_resnet`"),
+        ("small_resnet", ["blocks.8"], "did you mean `blocks"),
         ("resnet18", ["layer1.0", "layer5.0"], "did you mean `layer[1-4].0`"),
         ("vgg11", "auto", "neither the ResNet nor the Inception family"),
         ("swin_t", ["features.1"], "put their channels last"),
@@ -106,6 +111,11 @@ def test_what_a_model_does_not_have_is_refused_with_the_nearest_name(model, name
 def test_unknown_weight_enum_is_refused_with_the_nearest_name():
     with pytest.raises(ValueError, match="did you mean `IMAGENET1K_V1`"):
         classifiers.check_weights("resnet18", "IMAGENET_V1")
+    with pytest.raises(ValueError, match="found 'DIGITS', allowed: IMAGENET1K_V1"):
+        classifiers.check_weights("resnet18", "DIGITS")
+    with pytest.raises(ValueError, match="did you mean `DIGITS`"):
+        classifiers.check_weights("small_resnet", "DIGIT")
+    classifiers.check_weights("small_resnet", "DIGITS")
 
 
 def test_device_that_is_not_there_is_an_error(monkeypatch):
@@ -136,7 +146,7 @@ def test_the_gpu_gives_the_logits_of_the_cpu(resnet):
 
 
 def test_dataset_section_finds_its_class():
-    assert images.dataset(name="digits", seed=3, test=50, size=8) == Digits(test=50, size=8, seed=3)
+    assert images.dataset(name="digits", test=50, size=8) == Digits(test=50, size=8)
 
 
 def randomised(network: torch.nn.Module) -> torch.nn.Module:
@@ -220,7 +230,7 @@ def test_untrained_weights_are_the_seed_s(tmp_path):
 
 MODELS = [
     ("resnet18", 20), ("inception_v3", 94), ("densenet121", 59), ("mobilenet_v3_small", 34), ("vgg11_bn", 8),
-    ("vit_b_32", 0),
+    ("vit_b_32", 0), ("small_resnet", 19),
 ]  # fmt: skip
 
 
@@ -282,15 +292,81 @@ def test_inception_has_the_paper_s_twelve_layers_with_their_widths():
     assert widths == [192, 256, 288, 288, 768, 768, 768, 768, 768, 1280, 2048, 2048]
 
 
+OWN = WEIGHTS["small_resnet"]["DIGITS"]
+
+
+@pytest.fixture
+def digits_network(tmp_path):
+    return prepare(tmp_path, model="small_resnet", weights="DIGITS", **OWN.requires["classifier"])
+
+
+def test_packaged_weights_are_right_about_images_that_they_were_not_trained_on(digits_network):
+    dataset = Digits(OWN.held_out, OWN.requires["dataset"]["size"])
+    x, label = dataset.test_images().images.tensors
+    assert (digits_network(x.float() / 255).argmax(1) == label).float().mean() > 0.98
+
+
+def test_packaged_weights_were_trained_on_no_image_of_a_test():
+    """The log of their training has the digest of the images' names: those that no run can test on."""
+    log = OWN.path.with_suffix(".log").read_text()
+    names = Digits(OWN.held_out, 8).reference_images().names
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
+    assert f"{len(names)} images, SHA-256 of their names {digest}" in log
+    assert f"SHA-256 {OWN.sha256}, " in log
+    for test in (10, 100, OWN.held_out):
+        assert not set(names) & set(Digits(test, 8).test_images().names)
+
+
+def test_attacks_of_the_default_run_fool_the_packaged_weights(digits_network):
+    x, label = Digits(OWN.held_out, 32).test_images().images.tensors
+    x, target = x[::5].float() / 255, (label[::5] + 1) % 10
+    moved = x.clone()
+    for _ in range(20):
+        leaf = moved.clone().requires_grad_()
+        loss = torch.nn.functional.cross_entropy(digits_network(leaf), target)
+        moved = moved - 2 / 255 * torch.autograd.grad(loss, leaf)[0].sign()
+        moved = torch.clamp(torch.clamp(moved, x - 32 / 255, x + 32 / 255), 0, 1)
+    assert (digits_network(moved).argmax(1) == target).float().mean() >= 0.8
+
+
+def test_packaged_weights_need_their_number_of_classes():
+    with pytest.raises(ValueError, match="DIGITS has 10 classes, the reference images 9"):
+        classifiers.pretrained("small_resnet", "DIGITS", 9)
+
+
+def test_packaged_weights_that_are_not_whole_are_refused(tmp_path, monkeypatch):
+    content = bytearray(OWN.path.read_bytes())
+    content[-1] ^= 1
+    (tmp_path / OWN.file).write_bytes(content)
+    monkeypatch.setattr(type(OWN), "path", tmp_path / OWN.file)
+    with pytest.raises(ValueError, match=r"digits.safetensors: found .* restore it from the repository"):
+        classifiers.pretrained("small_resnet", "DIGITS", 10)
+
+
+@pytest.mark.slow
+def test_a_classifier_is_trained_by_as_many_threads_whatever_the_cores(tmp_path):
+    """Their number changes what is learnt: without it in the settings, --cores 1 would give another."""
+    states = []
+    for cores in ("1", "2"):
+        settings = SMALL | {"threads": 2, "dataset": {"name": "digits", "test": 1500, "size": 32}}
+        workflow = Workflow(tmp_path / cores, settings)
+        ran = workflow.snakemake("results/small/classifier.pt", "--cores", cores)
+        assert ran.returncode == 0, ran.stdout
+        saved = torch.load(workflow.results / "classifier.pt", weights_only=True)
+        assert saved["made"]["threads"] == 2
+        states.append(saved["state"])
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
 def test_few_images_are_trained_on_in_one_batch(tmp_path):
     training = Training(epochs=1, batch_size=64, lr=0.002)
-    prepare(tmp_path, training=training, dataset=Digits(test=1770, size=16, seed=0))
+    prepare(tmp_path, training=training, dataset=Digits(test=1770, size=16))
 
 
 def test_a_job_that_was_begun_anew_loses_its_classifier_to_the_later_start(tmp_path, monkeypatch):
     monkeypatch.setattr(classifiers, "train", lambda *args: prepare(tmp_path, weights="untrained", seed=1))
     with pytest.raises(TakenOverError, match="classifier.pt: another job took over"):
-        prepare(tmp_path, training=Training(1, 64, 0.1), dataset=Digits(test=100, size=16, seed=0))
+        prepare(tmp_path, training=Training(1, 64, 0.1), dataset=Digits(test=100, size=16))
     later = classifiers.load(tmp_path / "classifier.pt", torch.device("cpu"))
     x = torch.rand(2, 3, 32, 32)
     torch.testing.assert_close(later(x), prepare(tmp_path, weights="untrained", seed=1)(x), rtol=0, atol=0)

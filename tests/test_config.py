@@ -71,6 +71,7 @@ def test_config_yaml_has_the_defaults_where_it_says_nothing_else():
     """All but the eps of digits, which has none, and the step and the protocols, whose comments say."""
     found = load(DEFAULT)
     least = load(LEAST)
+    least["classifier"] |= {key: found["classifier"][key] for key in ("model", "weights")}
     for section in (
         "dataset",
         "classifier",
@@ -82,6 +83,7 @@ def test_config_yaml_has_the_defaults_where_it_says_nothing_else():
         "seed",
         "device",
         "batch_size",
+        "threads",
         "precision",
     ):
         assert found[section] == least[section]
@@ -311,15 +313,47 @@ def test_presets_of_strength_put_their_attacks_into_any_run(eps):
 
 def test_untrained_weights_are_told_of():
     untrained = {**LEAST, "classifier": {"model": "resnet18", "weights": "untrained"}}
-    assert config.warnings(load(LEAST)) == []
+    assert config.warnings(load(DEFAULT)) == []
     assert "untrained" in config.warnings(load(untrained))[0]
+
+
+def test_a_classifier_trained_in_the_run_is_told_of():
+    preset = yaml.safe_load((ROOT / "presets/train-in-run.yaml").read_text())
+    trained = DEFAULT | preset | {"classifier": DEFAULT["classifier"] | preset["classifier"]}
+    assert "intervals hold for the classifier that this run trains" in config.warnings(load(trained))[0]
+    assert config.warnings(load(DEFAULT)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"test": 501},
+            r"dataset\.test: found 501, allowed: at most 500, as the weights DIGITS of small_resnet",
+        ),
+        (
+            {"size": 16},
+            r"dataset\.size: found 16, and the weights DIGITS of small_resnet were trained with 32",
+        ),
+    ],
+)
+def test_packaged_weights_are_not_tested_on_what_they_were_trained_on(changes, message):
+    settings = {**DEFAULT, "dataset": DEFAULT["dataset"] | changes}
+    with pytest.raises(ConfigError, match=message):
+        load(settings)
+    load(settings | {"classifier": {"model": "small_resnet", "weights": "train"}})
+
+
+def test_packaged_weights_need_the_pixels_that_they_were_trained_with():
+    with pytest.raises(ConfigError, match=r"classifier\.mean: found .* were trained with \[0\.485"):
+        load(changed("classifier", "mean", [0.5, 0.5, 0.5]))
 
 
 def test_facts_about_digits_that_the_configuration_relies_on():
     target = load_digits().target
     assert (len(target), np.bincount(target).min()) == (config.DIGITS, config.DIGITS_RAREST)
     for test in (40, 100, 500):
-        rarest = np.bincount(Digits(test, 8, 0).test_images().label).min()
+        rarest = np.bincount(Digits(test, 8).test_images().label).min()
         assert rarest >= test * config.DIGITS_RAREST // config.DIGITS
 
 

@@ -649,7 +649,7 @@ def five_fold_auc(run: Run, label: np.ndarray) -> tuple[float, float]:
 
 def test_two_clean_sets_give_chance_through_the_attack_s_write_path(resnet, made, tmp_path):
     """Other clean images, sent through an attack of eps 0, are no more adversarial than the originals."""
-    dataset = Digits(test=1200, size=32, seed=0)
+    dataset = Digits(test=1200, size=32)
     everything = dataset.test_images()
     halves = [
         Labelled(torch.utils.data.Subset(everything.images, range(i, 1200, 2)), everything.label[i::2], [])

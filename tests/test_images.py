@@ -1,4 +1,6 @@
+import hashlib
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -31,21 +33,30 @@ def folder_dataset(root, **options):
     return Folder(reference=str(root / "reference"), test=str(root / "test"), **{"crop": 32, **options})
 
 
-def test_digits_are_split_once_by_the_seed_with_equal_shares():
-    dataset = Digits(test=500, size=32, seed=0)
+def test_digits_are_split_with_equal_shares_and_all_there():
+    dataset = Digits(test=500, size=32)
     test, reference = dataset.test_images(), dataset.reference_images()
     assert (len(test.label), len(reference.label)) == (500, 1297)
     shares = np.bincount(load_digits().target) * 500 / 1797
     assert np.abs(np.bincount(test.label) - shares).max() < 1.01
     together = torch.cat([part.images.tensors[0] for part in (test, reference)])
     whole = torch.cat(
-        [
-            part.images.tensors[0]
-            for part in (Digits(10, 32, 1).test_images(), Digits(10, 32, 1).reference_images())
-        ]
+        [part.images.tensors[0] for part in (Digits(10, 32).test_images(), Digits(10, 32).reference_images())]
     )
     assert sorted(x.sum() for x in together) == sorted(x.sum() for x in whole)
-    assert not np.array_equal(Digits(500, 32, 1).test_images().images.tensors[0], test.images.tensors[0])
+
+
+def test_digits_of_a_smaller_test_are_among_those_of_a_larger_one():
+    tests = [set(Digits(n, 8).test_images().names) for n in (10, 11, 100, 499, 500, 1787)]
+    assert [len(names) for names in tests] == [10, 11, 100, 499, 500, 1787]
+    for smaller, larger in itertools.pairwise(tests):
+        assert smaller < larger
+
+
+def test_digits_held_out_are_the_same_everywhere():
+    """The packaged weights were trained on the others: another order would test on training images."""
+    names = "\n".join(Digits(500, 8).reference_images().names)
+    assert hashlib.sha256(names.encode()).hexdigest()[:16] == "e5489c6acecb921b"
 
 
 def test_folder_gives_the_bytes_of_torchvision_s_reference_transform(folder):
@@ -72,7 +83,7 @@ def test_an_image_that_cannot_be_decoded_is_named(folder):
 
 @pytest.mark.parametrize("count", [1, 3, 10])
 def test_shards_are_whole_classes_in_order_and_all_there_is(count):
-    dataset = Digits(test=500, size=8, seed=0)
+    dataset = Digits(test=500, size=8)
     shards = [images.shard(dataset, i, count) for i in range(count)]
     joined = np.concatenate([shard.label for shard in shards])
     np.testing.assert_array_equal(joined, np.sort(dataset.reference_images().label))
@@ -265,7 +276,7 @@ def test_targets_are_uniform_over_the_other_classes_and_stay_when_images_are_add
 
 
 def test_store_has_the_bytes_that_are_attacked(made, tmp_path):
-    dataset = Digits(test=30, size=16, seed=0)
+    dataset = Digits(test=30, size=16)
     images.collect(dataset, tmp_path / "o.zarr.zip", seed=0, workers=2, made=made)
     found = store.read(tmp_path / "o.zarr.zip")
     assert (found["images"].shape, found["images"].dtype) == ((30, 3, 16, 16), np.uint8)

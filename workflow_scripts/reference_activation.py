@@ -6,9 +6,11 @@ from detour import activations, images, logs
 from detour.store import Made
 
 logs.to_file(snakemake.log[0])
-torch.set_num_threads(snakemake.threads)
 settings = json.loads(snakemake.params.settings)
-made = Made(settings.copy(), snakemake.params.code, snakemake.threads)
+# Not those that --cores leaves to the job: their number changes floats.
+threads = settings.pop("threads")
+torch.set_num_threads(threads)
+made = Made(settings.copy(), snakemake.params.code, threads)
 dataset = images.dataset(**settings.pop("dataset"))
 activations.extract_reference(
     snakemake.input.classifier,

@@ -1,4 +1,4 @@
-"""Classifiers: torchvision's networks, trained here or elsewhere, and the layers to look at."""
+"""Classifiers: networks of this project and of torchvision, their weights, and the layers to look at."""
 
 import hashlib
 import json
@@ -13,6 +13,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.data import DataLoader
@@ -26,8 +27,10 @@ from torchvision.models.swin_transformer import SwinTransformer
 from detour import devices, store
 from detour.artefacts import written
 from detour.images import Known, Labelled
+from detour.networks import NETWORKS, SmallResNet
 from detour.spelling import unknown
 from detour.store import Made
+from detour.weights import WEIGHTS, Weights
 
 logger = logging.getLogger(__name__)
 
@@ -105,20 +108,20 @@ def device_of(name: str) -> torch.device:
 
 
 def untrained(model: str, classes: int, seed: int) -> nn.Module:
-    """A network of torchvision with random weights."""
+    """A network with random weights."""
     torch.manual_seed(seed)
     return _network(model, classes)
 
 
 def pretrained(model: str, weights: str, classes: int) -> nn.Module:
-    """A network of torchvision with weights from elsewhere.
+    """A network with weights from elsewhere.
 
     Parameters
     ----------
     model
-        Its name in torchvision.
+        Its name, here or in torchvision.
     weights
-        The name of a weight enum, or the path of a state dict.
+        The name of weights of this project or of a weight enum of torchvision, or the path of a state dict.
     classes
         Number of classes of the reference images.
 
@@ -127,14 +130,15 @@ def pretrained(model: str, weights: str, classes: int) -> nn.Module:
     ValueError
         If the weights are for another network or another number of classes.
     """
+    packaged = WEIGHTS.get(model, {}).get(weights)
+    if packaged:
+        _same_classes(weights, packaged.classes, classes)
+        network = _network(model, classes)
+        _load_state(network, _unpacked(packaged))
+        return network
     own = _own(model, weights)
     if own:
-        outputs = len(own.meta["categories"])
-        if outputs != classes:
-            raise ValueError(
-                f"classifier.weights: {weights} has {outputs} classes, the reference images {classes};"
-                " use reference images of the classes that the network was trained on"
-            )
+        _same_classes(weights, len(own.meta["categories"]), classes)
         weights = str(_checked(Path(weights) if Path(weights).is_file() else _fetched(own)))
     network = _network(model, classes)
     if own and isinstance(network, Inception3 | GoogLeNet):
@@ -150,8 +154,29 @@ def pretrained(model: str, weights: str, classes: int) -> nn.Module:
     return network
 
 
+def _same_classes(weights: str, outputs: int, classes: int) -> None:
+    if outputs != classes:
+        raise ValueError(
+            f"classifier.weights: {weights} has {outputs} classes, the reference images {classes};"
+            " use reference images of the classes that the network was trained on"
+        )
+
+
+def _unpacked(packaged: Weights) -> dict[str, Tensor]:
+    """The tensors of weights of this project, whose file is whole."""
+    found = sha256(packaged.path)
+    if found != packaged.sha256:
+        raise ValueError(
+            f"{packaged.path}: found a file with SHA-256 {found[:8]}..., expected {packaged.sha256[:8]}...;"
+            " it is not whole or another: restore it from the repository"
+        )
+    return load_file(packaged.path)
+
+
 def _own(model: str, weights: str) -> WeightsEnum | None:
     """The weights of torchvision that are meant, by the name of the enum or by that of their file."""
+    if model in NETWORKS:
+        return None
     enum = get_model_weights(model)
     named = (w for w in enum if weights == w.name or Path(weights).name == Path(w.url).name)
     return next(named, None)
@@ -175,8 +200,7 @@ def _fetched(own: WeightsEnum) -> Path:
 def _checked(path: Path) -> Path:
     """Refuse a file of torchvision whose SHA-256 does not begin as its name says."""
     expected = re.search(r"-([0-9a-f]{8,})\.", path.name)
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256(path)
     if expected and not found.startswith(expected[1]):
         raise ValueError(
             f"{path}: found a file with SHA-256 {found[:8]}..., expected {expected[1]}... as its name says;"
@@ -185,7 +209,15 @@ def _checked(path: Path) -> Path:
     return path
 
 
+def sha256(path: Path) -> str:
+    """Of the bytes of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _network(model: str, classes: int) -> nn.Module:
+    if model in NETWORKS:
+        return NETWORKS[model](classes)
     # Otherwise they warn that this default will change.
     default = {"init_weights": False} if model in ("inception_v3", "googlenet") else {}
     return get_model(model, weights=None, num_classes=classes, **default)
@@ -253,7 +285,7 @@ def prepare(
     Parameters
     ----------
     weights
-        `train`, `untrained`, the name of a weight enum, or the path of a state dict.
+        `train`, `untrained`, the name of weights or of a weight enum, or the path of a state dict.
     classes
         Number of classes of the reference images.
     training, dataset, device
@@ -357,9 +389,9 @@ def layers(model: str, names: str | list[str]) -> list[str]:
     Raises
     ------
     ValueError
-        If torchvision has no such model or the model no such layer, with the nearest names.
+        If there is no such model or the model has no such layer, with the nearest names.
     """
-    available = list_models(module=models)
+    available = [*NETWORKS, *list_models(module=models)]
     if model not in available:
         raise ValueError(unknown("model", model, available))
     try:
@@ -383,15 +415,17 @@ def layers(model: str, names: str | list[str]) -> list[str]:
 
 
 def check_weights(model: str, weights: str) -> None:
-    """Refuse the name of a weight enum that the model does not have."""
+    """Refuse the name of weights that the model does not have."""
     if weights.isupper():
-        names = list(get_model_weights(model).__members__)
+        names = list(WEIGHTS.get(model, {}) if model in NETWORKS else get_model_weights(model).__members__)
         if weights not in names:
             raise ValueError(unknown("weights", weights, names))
 
 
 def _auto(model: str, network: nn.Module) -> list[str]:
     match network:
+        case SmallResNet():
+            return network.layers()
         case ResNet():
             blocks = [
                 f"layer{i}.{j}" for i in range(1, 5) for j in range(len(network.get_submodule(f"layer{i}")))

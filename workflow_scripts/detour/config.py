@@ -22,6 +22,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from detour import code, folders
 from detour.artefacts import TakenOverError, written
 from detour.spelling import listed, unknown
+from detour.weights import WEIGHTS
 
 Config = dict[str, Any]
 
@@ -77,7 +78,7 @@ def layers(classifier: Config, remembered: Path) -> list[str]:
     Raises
     ------
     ConfigError
-        If torchvision has no such model or weights, or the model no such layer.
+        If there is no such model, or it has no such weights or layer.
     """
     question = {
         **{key: classifier[key] for key in ("model", "weights", "layers")},
@@ -259,6 +260,7 @@ def _contradictions(config: Config) -> list[str]:
         *_repeated(config),
         *_attacks(config["attacks"]),
         *_weights(config["classifier"]),
+        *_packaged(config),
         *_images(config),
         *_protocols(config),
         *_figures(config),
@@ -293,13 +295,35 @@ def _weights(classifier: Config) -> Iterator[str]:
     if is_file(weights) and not Path(weights).is_file():
         yield (
             f"classifier.weights: found {weights!r}, and no such file in {Path.cwd()}; allowed: train,"
-            " untrained, the name of a weight enum of torchvision in capitals (IMAGENET1K_V1), or the path of"
-            " a state dict"
+            " untrained, the name of weights in capitals (DIGITS of small_resnet, IMAGENET1K_V1 of"
+            " torchvision), or the path of a state dict"
+        )
+
+
+def _packaged(config: Config) -> Iterator[str]:
+    """Where weights of this project do not fit the run, or would be tested on what they were trained on."""
+    model, name = config["classifier"]["model"], config["classifier"]["weights"]
+    own = WEIGHTS.get(model, {}).get(name)
+    if not own:
+        return
+    for section, keys in own.requires.items():
+        for key, expected in keys.items():
+            found = config[section].get(key)
+            if found != expected:
+                yield (
+                    f"{section}.{key}: found {found!r}, and the weights {name} of {model} were trained with"
+                    f" {expected!r}; use that, or `classifier.weights: train`"
+                )
+    test = config["dataset"].get("test")
+    if isinstance(test, int) and test > own.held_out:
+        yield (
+            f"dataset.test: found {test}, allowed: at most {own.held_out}, as the weights {name} of {model}"
+            " were trained on all other images; use fewer, or `classifier.weights: train`"
         )
 
 
 def is_file(weights: str) -> bool:
-    """Whether `classifier.weights` means a file; torchvision's enums are in capitals."""
+    """Whether `classifier.weights` means a file; names of weights are in capitals."""
     return weights not in ("train", "untrained") and not weights.isupper()
 
 
@@ -441,6 +465,12 @@ def warnings(config: Config) -> list[str]:
     found = []
     if config["classifier"]["weights"] == "untrained":
         found.append("classifier.weights: untrained: the figures show that everything fits together, no more")
+    if config["classifier"]["weights"] == "train":
+        found.append(
+            "classifier.weights: train: all figures and their intervals hold for the classifier that this run"
+            " trains; another seed, kind of processor, number of `threads` or version of PyTorch trains"
+            " another, whose figures can lie outside of them"
+        )
     if dataset.get("missing") == "skip":
         images, missing = folders.nips2017(dataset["test"], dataset["labels"])
         if missing:

@@ -1,5 +1,6 @@
 # make demo    installs and runs the default workflow
-# make test    installs the test extras too; lint, snakemake --lint and the test suite
+# make test    installs the test extras too; lint, types and the tests, all but the slow ones: ten minutes on two cores
+# make test-all  make test and the slow tests (kills, clusters, whole presets), and which branches none of them takes
 # make cluster installs what SLURM and clusters of Dask need besides
 # make bench   installs the peers too; measures everything, half an hour, into benchmarks/RESULTS.md
 # make table   prints the README's table of the configuration, from the schema
@@ -14,7 +15,7 @@ INSTALL := $(BIN)/pip install --quiet --no-deps --disable-pip-version-check
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint cluster bench table lock
+.PHONY: help demo test test-slow test-all lint cluster bench table lock
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -22,8 +23,23 @@ help:
 demo: .venv/run
 	$(BIN)/snakemake --cores all
 
+# Workers of a test session; each job of the workflow that they start takes a core of its own.
+JOBS ?= 2
+COVERAGE :=
+PYTEST = $(BIN)/pytest --numprocesses $(JOBS) $(COVERAGE)
+
 test: .venv/test lint
-	$(BIN)/pytest
+	$(PYTEST) --dist worksteal -m "not slow"
+
+# Tests of a cluster stay together, on one worker: they disturb its nodes.
+test-slow: .venv/test
+	$(PYTEST) --dist loadgroup -m slow
+
+test-all:
+	rm -f .coverage
+	$(MAKE) test COVERAGE="--cov --cov-append --cov-report="
+	$(MAKE) test-slow COVERAGE="--cov --cov-append --cov-report="
+	$(BIN)/coverage report
 
 lint: .venv/test
 	$(BIN)/ruff check .

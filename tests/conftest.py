@@ -1,6 +1,8 @@
 """What several test modules share: small stores and networks, and a finished run of the workflow."""
 
 import copy
+import functools
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 
 from detour import classifiers, store
 from detour.store import Made
@@ -24,22 +27,33 @@ ROOT = Path(__file__).parents[1]
 WORKFLOW = ("Snakefile", "rules", "workflow_scripts", "schemas", "config.yaml", "presets", "profiles",
             "report", "envs")  # fmt: skip
 
-# The default run in small: every stage and every kind of entry, in about a minute.
+# The default run in small, and what else a run may have: every protocol, several seeds, distances to centroids and by
+# angle, an attack on detectors.
 SMALL = {
     "run": "small",
-    "dataset": {"name": "digits", "test": 100, "size": 16},
-    "classifier": {
-        "model": "resnet18",
-        "weights": "train",
-        "layers": ["maxpool", "layer2.1", "layer4.1"],
-        "training": {"epochs": 2},
-    },
+    "dataset": {"name": "digits", "test": 100},
+    "classifier": {"model": "small_resnet", "weights": "DIGITS", "layers": ["stem", "blocks.4", "blocks.7"]},
     "attacks": [
         {"name": "step", "method": "iterative", "eps": 32, "steps": 3, "step": 16},
         {"name": "noise", "method": "noise", "eps": 32},
     ],
     "folds": {"count": 2},
-    "detectors": [{"name": "lstm", "method": "lstm", "epochs": 3}, {"name": "knn", "method": "knn"}],
+    "protocols": ["known", "unknown", "transfer"],
+    "seeds": [0, 1],
+    "detectors": [
+        {"name": "lstm", "method": "lstm", "epochs": 3},
+        {"name": "knn", "method": "knn"},
+        {"name": "logistic", "method": "logistic", "representative": "centroid", "metric": "cosine"},
+        {"name": "fisher", "method": "fisher"},
+    ],
+    "adaptive": {
+        "methods": ["orthogonal"],
+        "detectors": ["lstm", "fisher"],
+        "eps": [0, 255],
+        "steps": 3,
+        "images": 4,
+        "fpr": 0.1,
+    },
     "figures": {"samples": 2, "tsne_images": 20},
 }
 
@@ -85,12 +99,15 @@ def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Workflow:
-    """A copy of the workflow in a folder of its own, with its configuration in `settings`."""
+    """A copy of the workflow in a folder of its own, with its configuration in `settings`.
+
+    A folder that has one already is left as it is.
+    """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.folder, self.settings = folder, settings
         folder.mkdir(exist_ok=True)
-        for name in WORKFLOW:
+        for name in () if (folder / "Snakefile").exists() else WORKFLOW:
             if (ROOT / name).is_dir():
                 shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
             else:
@@ -102,18 +119,27 @@ class Workflow:
         running.wait()
         return subprocess.CompletedProcess(running.args, running.returncode, self.printed.read_text())
 
+    def asked(self, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """The same without Snakemake's imports, for what starts no job: dry runs and summaries."""
+        arguments = self.arguments(*options)
+        status = answered(str(self.folder), arguments, environment, str(self.printed))
+        return subprocess.CompletedProcess(arguments, status, self.printed.read_text())
+
     def started(self, *options: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start `snakemake` in a session of its own; what it says goes into the file `printed`."""
-        (self.folder / "run.yaml").write_text(yaml.safe_dump(self.settings, sort_keys=False))
-        cores = () if "--profile" in options else ("--cores", "2")
         return subprocess.Popen(
-            [sys.executable, "-m", "snakemake", "--configfile", "run.yaml", *cores, *options],
+            [sys.executable, "-m", "snakemake", *self.arguments(*options)],
             cwd=self.folder,
             env=os.environ | environment,
             stdout=self.printed.open("w"),
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+    def arguments(self, *options: str) -> list[str]:
+        (self.folder / "run.yaml").write_text(yaml.safe_dump(self.settings, sort_keys=False))
+        cores = () if "--profile" in options else ("--cores", "2")
+        return ["--configfile", "run.yaml", *cores, *options]
 
     @property
     def printed(self) -> Path:
@@ -124,13 +150,52 @@ class Workflow:
         return self.folder / "results" / self.settings["run"]
 
 
+@functools.cache
+def forks() -> subprocess.Popen[str]:
+    """Answers to Snakemake commands; it ends with this process."""
+    script = str(ROOT / "tests/forks.py")
+    return subprocess.Popen(
+        [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def answered(folder: str, arguments: list[str], environment: dict[str, str], printed: str) -> int:
+    """Exit status of a Snakemake command in a folder."""
+    asked = {"folder": folder, "arguments": arguments, "environment": environment, "printed": printed}
+    print(json.dumps(asked), file=forks().stdin, flush=True)
+    return int(forks().stdout.readline())
+
+
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[..., Path]:
+    """Make a folder once for all workers of a test session: `shared(name, make)`, `make` fills a folder."""
+    own = tmp_path_factory.getbasetemp()
+    root = own if worker_id == "master" else own.parent
+
+    def once(name: str, make: Callable[[Path], None]) -> Path:
+        folder = root / f"shared-{name}"
+        done = root / f"shared-{name}.done"
+        # Others wait for the one that came first; where that failed, the next one tries again.
+        with FileLock(f"{folder}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def finished(shared) -> Workflow:
     """The small run, finished. Tests leave it as it is, or copy it."""
-    workflow = Workflow(tmp_path_factory.mktemp("workflow"), SMALL)
-    ran = workflow.snakemake()
-    assert ran.returncode == 0, ran.stdout
-    return workflow
+
+    def run(folder: Path) -> None:
+        ran = Workflow(folder, SMALL).snakemake()
+        assert ran.returncode == 0, ran.stdout
+
+    return Workflow(shared("small", run), SMALL)
 
 
 @pytest.fixture

@@ -1,9 +1,8 @@
 import copy
 import json
-import xml.etree.ElementTree as ET
+import pickle
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,36 +12,34 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import stages
 from conftest import ROOT, SMALL, Workflow
 from detour import (
     activations,
     adaptive,
-    attacks,
     classifiers,
     config,
     detectors,
     distances,
     figures,
     folds,
-    gaussians,
-    images,
-    medoids,
     store,
 )
 from detour.adaptive import METHODS, Adaptive, Defence, evade, losses_of, orthogonal, wanted_of
-from detour.attacks import Attack
-from detour.classifiers import Classifier, Training
+from detour.classifiers import Classifier
 from detour.config import ConfigError
 from detour.detectors import Run, Versions
 from detour.detectors.sequences import LSTM
-from detour.images import Digits
 from detour.store import NO_TARGET, Made
+from stages import Stages
+
+SCHEMA = json.loads((ROOT / "schemas/config.schema.json").read_text())
 
 SIDE, C, LAYERS = 6, 4, ["0", "2"]
 DETECTORS = {
     "lstm": {"hidden": 16, "epochs": 30, "batch_size": 50, "lr": 0.01, "scale": "standard"},
     "fisher_mlp": {
-        "layers": None, "ridge": 0.01, "hidden": 16, "dropout": 0.1, "epochs": 10, "batch_size": 50, "lr": 0.001,
+        "ridge": 0.01, "hidden": 16, "dropout": 0.1, "epochs": 10, "batch_size": 50, "lr": 0.001,
         "weight_decay": 0.01,
     },
 }  # fmt: skip
@@ -196,64 +193,41 @@ def test_the_attacked_images_follow_the_seed_and_not_each_other():
         adaptive._chosen(label + 1, label, 5, 0, np.arange(40))
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> SimpleNamespace:
-    """A run on digits by the functions of the stages: a trained ResNet-18, an attack, trained detectors."""
-    folder = tmp_path_factory.mktemp("run")
-    dataset, made = Digits(test=300, size=16), Made({}, "")
-    layers, on = ["maxpool", "layer2.1", "layer4.1"], {"batch_size": 100, "device": "cpu", "made": made}
-    classifier, reference = folder / "classifier.pt", folder / "reference.zarr.zip"
-    classifiers.prepare(
-        classifier, model="resnet18", weights="train", mean=[0.5] * 3, std=[0.25] * 3, classes=10,
-        made=made, training=Training(2, 64, 0.002), dataset=dataset,
-    )  # fmt: skip
-    activations.extract_reference(
-        classifier, dataset, reference, number=0, count=1, layers=layers, workers=0, **on
-    )
-    found = [folder / f"{layer}.zarr.zip" for layer in layers]
-    for layer, path in zip(layers, found, strict=True):
-        medoids.find([reference], path, layer=layer, made=made)
-    original = folder / "images.zarr.zip"
-    images.collect(dataset, original, seed=0, workers=0, made=made)
-    attack = Attack(name="step", method="fgsm", eps=48, target="dataset")
-    attacks.perturb(classifier, original, folder / "step.zarr.zip", attack=attack, seed=0, **on)
-    (folder / "distances").mkdir()
-    (folder / "activations").mkdir()
-    sets = {"original": original, "step": folder / "step.zarr.zip"}
-    for name, path in sets.items():
-        activated = folder / f"activations/{name}.zarr.zip"
-        activations.extract(classifier, path, activated, layers=layers, **on)
-        distances.measure(activated, found, folder / f"distances/{name}.zarr.zip", made=made)
-    folds.deal(original, folder / "folds.csv", count=2, stratify="class", seed=0)
-    joint = folder / "joint.zarr.zip"
-    gaussians.fit([reference], joint, layers=layers, made=made)
-    stores = Run(
-        distances={name: folder / f"distances/{name}.zarr.zip" for name in sets},
-        activations={name: folder / f"activations/{name}.zarr.zip" for name in sets},
-        joint={"joint": joint},
-    )
-    for method, options in DETECTORS.items():
-        detectors.train(
-            stores, folder / "folds.csv", folder / f"{method}.pt", folder / "history.csv",
-            name=method, protocols=["known"], fold=0, method=method, options=options, seed=0, made=made,
-        )  # fmt: skip
-    inputs = {
-        "classifier": classifier, "images": original, "activations": stores.activations["original"],
-        "distances": stores.distances["original"], "medoids": found, "folds": folder / "folds.csv",
-    }  # fmt: skip
-    return SimpleNamespace(folder=folder, inputs=inputs, layers=layers, stores=stores)
+# A run on digits, with a detector of either family on which attacks descend.
+SETTINGS = {
+    "run": "attacked",
+    "dataset": {"name": "digits", "test": 300},
+    "classifier": SMALL["classifier"],
+    "attacks": [{"name": "step", "method": "fgsm", "eps": 48, "target": "dataset"}],
+    "folds": {"count": 2},
+    "detectors": [{"name": name, "method": name, **options} for name, options in DETECTORS.items()],
+}
 
 
-def detector_of(run: SimpleNamespace, method: str):
-    return detectors.load(run.folder / f"{method}.pt")
+@pytest.fixture(scope="session")
+def run(shared) -> Stages:
+    def make(folder: Path) -> None:
+        made = stages.run(folder, config.load(SETTINGS, SCHEMA), trained=[0])
+        (folder / "stages").write_bytes(pickle.dumps(made))
+
+    return pickle.loads((shared("attacked", make) / "stages").read_bytes())
 
 
-def adapt(run: SimpleNamespace, out: Path, detector: str = "lstm", batch_size: int = 100, **changes) -> Path:
+def detector_of(run: Stages, method: str):
+    return detectors.load(run.models[method, 0])
+
+
+def adapt(run: Stages, out: Path, detector: str = "lstm", batch_size: int = 100, **changes) -> Path:
     entry = replace(ENTRY, **changes)
     made = Made({}, "")
     adaptive.adapt(
-        **run.inputs,
-        model=run.folder / f"{detector}.pt",
+        classifier=run.classifier,
+        images=run.images["original"],
+        activations=run.stores.activations["original"],
+        distances=run.stores.distances["original"],
+        medoids=run.medoids,
+        folds=run.folds,
+        model=run.models[detector, 0],
         out=out,
         adaptive=entry,
         name=detector,
@@ -268,7 +242,7 @@ def adapt(run: SimpleNamespace, out: Path, detector: str = "lstm", batch_size: i
 
 @pytest.mark.parametrize("method", DETECTORS)
 def test_the_detector_of_the_test_is_worth_attacking(run, method):
-    tested = folds.sources(run.inputs["folds"], 0, "test")
+    tested = folds.sources(run.folds, 0, "test")
     original, step = (
         detector_of(run, method).score(Versions(run.stores, tested, [name])) for name in ("original", "step")
     )
@@ -277,10 +251,10 @@ def test_the_detector_of_the_test_is_worth_attacking(run, method):
 
 @pytest.mark.parametrize("method", DETECTORS)
 def test_the_attack_s_distances_and_scores_are_the_stored_ones(run, method):
-    saved = [store.read(path)["medoid"][:] for path in run.inputs["medoids"]]
-    net = classifiers.load(run.inputs["classifier"], torch.device("cpu"), keep=run.layers)
+    saved = [store.read(path)["medoid"][:] for path in run.medoids]
+    net = classifiers.load(run.classifier, torch.device("cpu"), keep=run.layers)
     detector = detector_of(run, method)
-    x = store.read(run.inputs["images"])["images"][:]
+    x = store.read(run.images["original"])["images"][:]
     with torch.no_grad():
         seen = Defence(net, run.layers, saved, detector, 0)(torch.from_numpy(x).float().div(255))
     kept = store.read(run.stores.distances["original"])
@@ -306,7 +280,7 @@ def test_with_every_pixel_free_the_detector_is_evaded_and_with_none_it_is_not(
 ):
     out = adapt(run, tmp_path / "adapted.zarr.zip", detector, method=method, target=target)
     found = store.read(out)
-    original = store.read(run.inputs["images"])
+    original = store.read(run.images["original"])
     eps, source = found["eps"][:], found["source"][:]
     evaded = found["succeeded"][:] & ~found["flagged"][:]
     np.testing.assert_array_equal(found["images"][:][eps == 0], original["images"][:][source[eps == 0]])
@@ -323,10 +297,8 @@ def test_what_is_reported_is_what_the_stages_make_of_the_stored_bytes(run, tmp_p
     out = adapt(run, tmp_path / "adapted.zarr.zip", eps=[16, 64], steps=10, target="random")
     found = store.read(out)
     seen, measured = tmp_path / "activations.zarr.zip", tmp_path / "distances.zarr.zip"
-    activations.extract(
-        run.inputs["classifier"], out, seen, layers=run.layers, batch_size=7, device="cpu", made=made
-    )
-    distances.measure(seen, run.inputs["medoids"], measured, made=made)
+    activations.extract(run.classifier, out, seen, layers=run.layers, batch_size=7, device="cpu", made=made)
+    distances.measure(seen, run.medoids, measured, made=made)
     again = store.read(measured)
     np.testing.assert_array_equal(found["predicted"][:], again["predicted"][:])
     versions = Versions(Run.of(distances=[measured]), np.arange(len(again["label"][:])))
@@ -334,7 +306,7 @@ def test_what_is_reported_is_what_the_stages_make_of_the_stored_bytes(run, tmp_p
     np.testing.assert_allclose(found["score"][:], score, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(found["flagged"][:], found["score"][:] > found.attrs["threshold"])
     np.testing.assert_array_equal(found["succeeded"][:], found["predicted"][:] == found["target"][:])
-    assert set(found["source"][:]) <= set(folds.sources(run.inputs["folds"], 0, "test"))
+    assert set(found["source"][:]) <= set(folds.sources(run.folds, 0, "test"))
     assert (found["linf"][:] <= found["eps"][:]).all()
 
 
@@ -392,16 +364,35 @@ def test_the_table_counts_what_evades(tabulated):
     np.testing.assert_allclose(first.loc[8, ["low", "high"]].astype(float), sorted(roots), atol=1e-6)
 
 
-def test_the_figure_is_drawn(tabulated, tmp_path):
+def test_the_figure_shows_the_shares_of_all_folds_and_the_losses_at_the_middle_eps(tabulated):
+    table, adapted = tabulated
+    figure = figures.adaptive(table, adapted)
+    assert [part.get_suptitle() for part in figure.subfigs] == ["lstm", "fisher"]
+    for part in figure.subfigs:
+        share, classification, detection = part.axes
+        evaded, succeeded = [2 / 8, 6 / 8], [4 / 8, 8 / 8]
+        assert [list(line.get_ydata()) for line in share.lines] == [evaded, succeeded] * 2 + [[]]
+        assert [line.get_label() for line in share.lines[::2]] == [
+            "pgd", "orthogonal", "taken for what was wanted",
+        ]  # fmt: skip
+        assert [text.get_text() for text in share.get_xticklabels()] == ["8", "16"]
+        assert "eps 16" in classification.get_title()
+        for axes, course in ((classification, [3, 0]), (detection, [1.5, -1.5])):
+            for line in axes.lines[:2]:
+                np.testing.assert_allclose(line.get_ydata(), np.linspace(*course, 5))
+
+
+def test_the_figure_is_written(tabulated, tmp_path):
     table, adapted = tabulated
     svg, pdf = tmp_path / "adaptive.svg", tmp_path / "adaptive.pdf"
     figures.draw("adaptive", svg, pdf, {"table": table, "adapted": adapted})
-    assert ET.parse(svg).getroot().tag.endswith("svg")
+    assert "<!-- eps, pixels of 255 -->" in svg.read_text()
     assert pdf.read_bytes().startswith(b"%PDF")
+    assert pdf.read_bytes().rstrip().endswith(b"%%EOF")
 
 
-SCHEMA = json.loads((ROOT / "schemas/config.schema.json").read_text())
-ON = {**SMALL, "adaptive": {"methods": ["pgd", "medoids"], "folds": [1]}}
+PLAIN = SMALL | {"detectors": SMALL["detectors"][:2]}
+ON = PLAIN | {"adaptive": {"methods": ["pgd", "medoids"], "folds": [1]}}
 
 
 @pytest.mark.parametrize(
@@ -425,8 +416,8 @@ def test_what_cannot_be_attacked_is_an_error_of_the_configuration(change, messag
 
 
 def test_without_a_detector_that_has_a_gradient_there_is_nothing_to_attack():
-    only = {"detectors": SMALL["detectors"][1:]}
-    config.load(SMALL | only, SCHEMA)
+    only = {"detectors": PLAIN["detectors"][1:]}
+    config.load(PLAIN | {"adaptive": {"methods": []}} | only, SCHEMA)
     with pytest.raises(
         ConfigError, match=r"adaptive.methods: found \['pgd', 'medoids'\], which need a detector"
     ):
@@ -434,7 +425,7 @@ def test_without_a_detector_that_has_a_gradient_there_is_nothing_to_attack():
 
 
 def test_the_workflow_attacks_the_detector_where_it_is_asked_to(tmp_path):
-    ran = Workflow(tmp_path / "on", copy.deepcopy(ON)).snakemake("--dry-run")
+    ran = Workflow(tmp_path / "on", copy.deepcopy(ON)).asked("--dry-run")
     assert ran.returncode == 0, ran.stdout
     for job in (
         "adaptive: attack classifier and lstm by pgd on fold 1",

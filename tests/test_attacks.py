@@ -1,9 +1,11 @@
 import dataclasses
 import logging
 
+import foolbox
 import numpy as np
 import pytest
 import torch
+import torchattacks
 from cleverhans.torch.attacks.projected_gradient_descent import projected_gradient_descent
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -148,9 +150,8 @@ def test_without_a_random_start_pgd_is_cleverhans_own(norm):
 
 @pytest.mark.parametrize("aim", ["dataset", "none"])
 def test_momentum_is_that_of_torchattacks(aim):
-    mifgsm = pytest.importorskip("torchattacks").MIFGSM
     net, x, y, target = of_network(40)
-    reference = mifgsm(net, eps=12 / 255, alpha=2 / 255, steps=8, decay=0.7)
+    reference = torchattacks.MIFGSM(net, eps=12 / 255, alpha=2 / 255, steps=8, decay=0.7)
     if aim == "dataset":
         reference.set_mode_targeted_by_label(quiet=True)
         y = target
@@ -162,7 +163,6 @@ def test_momentum_is_that_of_torchattacks(aim):
 
 
 def test_pgd_in_l2_is_that_of_foolbox():
-    foolbox = pytest.importorskip("foolbox")
     net, x, _, _ = of_network()
     # Far from black and white, where foolbox cuts off after the step and not before.
     x = x // 2 + 64

@@ -253,10 +253,8 @@ def test_layers_that_are_wanted_are_not_folded():
     assert isinstance(network.layer1[0].bn2, torch.nn.BatchNorm2d)
 
 
-@pytest.mark.parametrize(
-    ("precision", "share"), [("float32", 1), ("tf32", 1), ("bfloat16", 0.6), ("float16", 0.9)]
-)
-def test_input_gradients_have_the_signs_of_float32_in_every_precision(resnet, precision, share):
+@pytest.mark.parametrize(("precision", "share"), [("bfloat16", 0.6), ("float16", 0.9)])
+def test_input_gradients_have_the_signs_of_float32_in_half_of_it(resnet, precision, share):
     """Of a mean over many images, whose gradients are small."""
     x = torch.rand(64, 3, 32, 32)
     signs = []

@@ -96,7 +96,9 @@ def dask(request) -> Dask:
 
 
 HERE = [("threads", 1), ("threads", 3), ("processes", 2)]
-EVERYWHERE = pytest.mark.parametrize("dask", [*HERE, "cluster", "slurm"], indirect=True, ids=str)
+# Together with the tests that disturb it.
+ON_SLURM = pytest.param("slurm", marks=(pytest.mark.slow, pytest.mark.xdist_group("slurm")), id="slurm")
+EVERYWHERE = pytest.mark.parametrize("dask", [*HERE, "cluster", ON_SLURM], indirect=True, ids=str)
 WITHOUT_SLURM = pytest.mark.parametrize("dask", [*HERE, "cluster"], indirect=True, ids=str)
 
 
@@ -190,7 +192,6 @@ def test_the_log_says_how_far_it_is(caplog):
     assert caplog.messages[-1].startswith("layer: groups: 40 of 40 in ")
 
 
-@pytest.mark.slow
 def test_processes_start_after_threads_of_every_library():
     """A fork of a process whose pools of threads are up must not wait for threads that it does not have."""
     script = """
@@ -212,7 +213,7 @@ assert list(Dask(2, "processes").results([lambda i=i: search(i) for i in range(4
     ran = subprocess.run(
         [sys.executable, "-c", script],
         env=environment | {"PYTHONPATH": str(Path(compute.__file__).parents[1])},
-        capture_output=True, text=True, check=False, timeout=60,
+        capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
 
@@ -302,17 +303,15 @@ def worker_pid(dask: Dask) -> str:
     return next(dask.results([pid], "tasks"))
 
 
-@pytest.mark.slow
-def test_a_scheduler_out_of_reach_is_an_error_within_half_a_minute():
+def test_a_scheduler_out_of_reach_is_an_error_after_some_seconds(monkeypatch):
     pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+    monkeypatch.setattr(compute, "SECONDS", 1)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    begin = time.monotonic()
-    message = f"dask.scheduler: found no scheduler at {address} within 10 s.*dask scheduler.*threads"
+    message = f"dask.scheduler: found no scheduler at {address} within 1 s.*dask scheduler.*threads"
     with pytest.raises(ValueError, match=message):
         list(Dask(1, address).results([int], "tasks"))
-    assert time.monotonic() - begin < 30
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n" * 9])
@@ -364,13 +363,13 @@ def test_slurm_needs_sbatch(monkeypatch, tmp_path):
         ({"queue": "nowhere"}, "dask.options: SLURM refuses .*nowhere"),
     ],
 )
-@pytest.mark.parametrize("dask", ["slurm"], indirect=True)
+@pytest.mark.parametrize("dask", [ON_SLURM], indirect=True)
 def test_options_that_slurm_or_dask_jobqueue_refuse_are_errors(dask, options, message):
     with pytest.raises(ValueError, match=message):
         list(Dask(1, "slurm", 1, dask.options | options).results([int], "tasks"))
 
 
-@pytest.mark.parametrize("dask", ["slurm"], indirect=True)
+@pytest.mark.parametrize("dask", [ON_SLURM], indirect=True)
 def test_no_job_of_workers_is_left_in_the_queue(dask):
     def broken():
         raise ValueError("in the middle")

@@ -1,4 +1,7 @@
-"""Kills at any moment: the same command goes on, and the scores are those of an undisturbed run."""
+"""Kills at any moment: the same command goes on, and what is made is that of an undisturbed run.
+
+Again and again on a Snakefile of five rules, whose jobs do nothing but what `written` is for; three times on a real run.
+"""
 
 import os
 import random
@@ -11,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pandas as pd
@@ -18,14 +22,12 @@ import psutil
 import pytest
 import torch
 
-from conftest import SMALL, Workflow
+from conftest import ROOT, SMALL, Workflow
 from detour import store
 
 pytestmark = pytest.mark.slow
 
-KILLS = 12
 LOCKED = "Directory cannot be locked"
-TABLES = ("verdicts.csv", "outcomes.csv", "scores.csv", "metrics.csv", "summary.csv")
 
 
 def read_store(path: Path) -> None:
@@ -48,7 +50,8 @@ def ends_with(end: bytes) -> Callable[[Path], None]:
     return read
 
 
-READERS = {
+Readers = dict[str, Callable[[Path], Any]]
+READERS: Readers = {
     ".zip": read_store,
     ".pt": read_torch,
     ".csv": pd.read_csv,
@@ -59,7 +62,7 @@ READERS = {
 }
 
 
-def read_all(results: Path) -> int:
+def read_all(results: Path, readers: Readers) -> int:
     """Read every artefact that is there; logs and benchmarks are Snakemake's and none."""
     found = [
         path
@@ -69,15 +72,68 @@ def read_all(results: Path) -> int:
         and path.relative_to(results).parts[0] not in ("logs", "benchmarks")
     ]
     for path in found:
-        READERS[path.suffix](path)
+        readers[path.suffix](path)
     return len(found)
+
+
+# Two branches, which run at the same time, and jobs of a fifth of a second. That of `slow` takes longer than Snakemake
+# takes to start, so that it can be at work still when the same command begins it anew.
+RULES = {
+    "first": ([], 0.2),
+    "quick": (["first"], 0.2),
+    "slow": (["first"], 4),
+    "both": (["quick", "slow"], 0.2),
+    "last": (["first", "both"], 0.2),
+}
+FIVE = """
+rule all:
+    default_target: True
+    input: "results/small/last.csv"
+""" + "".join(
+    f"""
+rule {name}:
+    input: {[f"results/small/{read}.csv" for read in inputs]}
+    output: "results/small/{name}.csv"
+    log: "results/small/logs/{name}.log"
+    params: seconds={seconds}
+    script: "{name}.py"
+"""
+    for name, (inputs, seconds) in RULES.items()
+)
+JOB = """
+import time
+from pathlib import Path
+from detour.artefacts import written
+
+text = "".join(["rule\\n", *(Path(path).read_text() for path in snakemake.input), snakemake.rule, "\\nend\\n"])
+with written(snakemake.output[0]) as part, part.open("w") as file:
+    file.write(text[: len(text) // 2])
+    file.flush()
+    time.sleep(snakemake.params.seconds)
+    file.write(text[len(text) // 2 :])
+"""
+
+
+class Five(Workflow):
+    """The Snakefile of five rules."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.settings = folder, {"run": "small"}
+        folder.mkdir()
+        shutil.copytree(ROOT / "profiles/default", folder / "profiles/default")
+        (folder / "Snakefile").write_text(FIVE)
+        for name in RULES:
+            (folder / f"{name}.py").write_text(JOB)
+
+    def started(self, *options: str, **environment: str) -> subprocess.Popen[bytes]:
+        return super().started(*options, PYTHONPATH=str(ROOT / "workflow_scripts"), **environment)
 
 
 class Killed:
     """A run that is killed again and again; every process of it is in a session that it began."""
 
-    def __init__(self, workflow: Workflow) -> None:
-        self.workflow = workflow
+    def __init__(self, workflow: Workflow, readers: Readers, kills: int, pause: float) -> None:
+        self.workflow, self.readers, self.kills, self.pause = workflow, readers, kills, pause
         self.sessions: list[int] = []
         self.moments = random.Random(0)
         self.printed = workflow.printed
@@ -153,10 +209,21 @@ def everything(run: Killed, process: subprocess.Popen[bytes], jobs: dict[psutil.
 WAYS = (snakemake, a_job, everything)
 
 
-def test_after_kills_at_any_moment_the_same_command_gives_the_scores_of_an_undisturbed_run(
-    finished, tmp_path
-):
-    run = Killed(Workflow(tmp_path, SMALL))
+def test_after_kills_at_any_moment_the_same_command_makes_what_an_undisturbed_run_makes(tmp_path):
+    undisturbed = Five(tmp_path / "undisturbed")
+    ran = undisturbed.snakemake()
+    assert ran.returncode == 0, ran.stdout
+    end_with_it(
+        Killed(Five(tmp_path / "killed"), {".csv": ends_with(b"end")}, kills=12, pause=1), undisturbed
+    )
+
+
+def test_after_a_kill_of_each_kind_the_scores_are_those_of_an_undisturbed_run(finished, tmp_path):
+    end_with_it(Killed(Workflow(tmp_path, SMALL), READERS, kills=len(WAYS), pause=3), finished)
+
+
+def end_with_it(run: Killed, undisturbed: Workflow) -> None:
+    """Kill it, let it complete, and compare."""
     try:
         kill_again_and_again(run)
         run.workflow.snakemake("--unlock")
@@ -165,21 +232,23 @@ def test_after_kills_at_any_moment_the_same_command_gives_the_scores_of_an_undis
     finally:
         run.end()
     results = run.workflow.results
-    for name in TABLES:
-        assert (results / name).read_bytes() == (finished.results / name).read_bytes(), name
-    assert read_all(results) == read_all(finished.results)
+    tables = [path.relative_to(undisturbed.results) for path in undisturbed.results.glob("*.csv")]
+    assert tables
+    for name in tables:
+        assert (results / name).read_bytes() == (undisturbed.results / name).read_bytes(), name
+    assert read_all(results, run.readers) == read_all(undisturbed.results, run.readers)
     assert not list(results.rglob(".part-*"))
-    assert "Nothing to be done" in run.workflow.snakemake("--dry-run").stdout
+    assert "Nothing to be done" in run.workflow.asked("--dry-run").stdout
 
 
 def kill_again_and_again(run: Killed) -> None:
     """Kill in three ways in turn, each time some moments after a few jobs have ended."""
     landed: Counter[str] = Counter()
     begin = time.monotonic()
-    while landed.total() < KILLS:
+    while landed.total() < run.kills:
         process = run.start()
         run.wait_for_jobs(process, run.moments.choice([-1, 0, 0, 1, 1, 1]))
-        time.sleep(run.moments.uniform(0, 3))
+        time.sleep(run.moments.uniform(0, run.pause))
         jobs = run.jobs(process.pid)
         if process.poll() is None:
             # Before the first job and between two, Snakemake is all there is; that does not count.
@@ -187,7 +256,7 @@ def kill_again_and_again(run: Killed) -> None:
             landed[how.__name__] += how(run, process, jobs)
             print(
                 f"{time.monotonic() - begin:.0f} s: {how.__name__} killed, at work: {sorted(jobs.values())},"
-                f" whole: {read_all(run.workflow.results)}, live on: {len(list(run.processes(*run.sessions)))}"
+                f" whole: {read_all(run.workflow.results, run.readers)}, live on: {len(list(run.processes(*run.sessions)))}"
             )
         elif LOCKED in (printed := run.printed.read_text()):
             assert "was likely caused by a kill signal or a power loss" in printed

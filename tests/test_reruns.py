@@ -16,18 +16,17 @@ from sklearn.datasets import load_digits
 from conftest import Workflow
 from detour import classifiers, store
 
-pytestmark = pytest.mark.slow
-
 # Patterns of what a run makes, without the ending of stores.
-SCORED = r"(scores|metrics|summary)\.csv|figures/(intervals|roc).*|report\.html"
-TRAINED = rf"detectors/.*|{SCORED}"
+SCORED = r"(scores|metrics|summary)\.csv|figures/(intervals|roc|transfer).*|report\.html"
+ATTACKED = r"adaptive/.*|adaptive\.csv|figures/adaptive.*"
+TRAINED = rf"detectors/.*|{ATTACKED}|{SCORED}"
 # What attacks and activations are behind, besides the detectors.
 JUDGED = rf"(verdicts|outcomes)\.csv|figures/.*|{TRAINED}"
 
 
 def plan(workflow: Workflow, *options: str, **environment: str) -> tuple[set[str], set[str]]:
     """What the same command would make, and all that it is about."""
-    asked = workflow.snakemake("--summary", *options, **environment)
+    asked = workflow.asked("--summary", *options, **environment)
     assert asked.returncode == 0, asked.stdout
     lines = asked.stdout[asked.stdout.index("output_file\t") :].splitlines()
     prefix = f"results/{workflow.settings['run']}/"
@@ -103,19 +102,31 @@ def test_comments_and_docstrings_anywhere(copied):
 CONFIGURATION = {
     "eps of an attack": (
         lambda settings: settings["attacks"][0].update(eps=24),
-        rf"(images|activations|neighbours|distances/medoid-l2)/step|{JUDGED}",
+        rf"(images|activations|neighbours|distances/[^/]*)/step|{JUDGED}",
     ),
     "a new attack": (
         lambda settings: settings["attacks"].append({"name": "new", "method": "fgsm", "eps": 8}),
-        rf"(images|activations|neighbours|distances/medoid-l2)/new|{JUDGED}",
+        rf"(images|activations|neighbours|distances/[^/]*)/new|{JUDGED}",
     ),
     "epochs of a detector": (
         lambda settings: settings["detectors"][0].update(epochs=4),
-        rf"detectors/lstm/.*|{SCORED}",
+        rf"(detectors|adaptive)/lstm/.*|adaptive\.csv|figures/adaptive.*|{SCORED}",
     ),
     "another metric": (
-        lambda settings: settings["detectors"][0].update(metric="cosine"),
-        rf"distances/medoid-cosine/.*|detectors/lstm/.*|{SCORED}",
+        lambda settings: settings["detectors"][2].update(metric="l2"),
+        rf"distances/centroid-l2/.*|detectors/logistic/.*|{SCORED}",
+    ),
+    "another representative": (
+        lambda settings: settings["detectors"][2].update(representative="medoid"),
+        rf"distances/medoid-cosine/.*|detectors/logistic/.*|{SCORED}",
+    ),
+    "one seed more": (
+        lambda settings: settings["seeds"].append(2),
+        rf"detectors/lstm/seed-2/.*|{SCORED}",
+    ),
+    "steps of an attack on detectors": (
+        lambda settings: settings["adaptive"].update(steps=4),
+        rf"{ATTACKED}|report\.html",
     ),
     "more neighbours": (
         lambda settings: settings["detectors"][1].update(k=[5, 101]),
@@ -128,15 +139,15 @@ CONFIGURATION = {
     "number of folds": (lambda settings: settings["folds"].update(count=3), rf"folds\.csv|{TRAINED}"),
     "a layer less": (
         lambda settings: settings["classifier"]["layers"].pop(1),
-        rf"activations/.*|medoids/.*|distances/.*|neighbours/.*|{JUDGED}",
+        rf"activations/.*|medoids/.*|gaussians/.*|distances/.*|neighbours/.*|{JUDGED}",
     ),
-    "training of the classifier": (
-        lambda settings: settings["classifier"]["training"].update(epochs=3),
-        rf"classifier\.pt|images/(?!original).*|activations/.*|medoids/.*|distances/.*|neighbours/.*|{JUDGED}",
+    "another classifier": (
+        lambda settings: settings["classifier"].update(weights="train"),
+        rf"classifier\.pt|images/(?!original).*|activations/.*|medoids/.*|gaussians/.*|distances/.*|neighbours/.*|{JUDGED}",
     ),
     "number of shards": (
         lambda settings: settings["dataset"].update(shards=3),
-        rf"activations/reference/.*|medoids/.*|distances/.*|neighbours/.*|figures/(path|tsne).*|{TRAINED}",
+        rf"activations/reference/.*|medoids/.*|gaussians/.*|distances/.*|neighbours/.*|figures/(path|tsne).*|{TRAINED}",
     ),
     "samples shown": (
         lambda settings: settings["figures"].update(samples=3),
@@ -155,9 +166,9 @@ def test_configuration(copied, change):
 LIBRARY = "workflow_scripts/detour"
 CODE = {
     "attacks": (f"{LIBRARY}/attacks.py", "METHODS:", "NEW = 1\nMETHODS:",
-                rf"(images|activations|neighbours|distances/medoid-l2)/(step|noise)|{JUDGED}"),
+                rf"(images|activations|neighbours|distances/[^/]*)/(step|noise)|{JUDGED}"),
     "medoids": (f"{LIBRARY}/medoids.py", "CACHED = 2**18", "CACHED = 2**17",
-                rf"medoids/.*|distances/.*|figures/path.*|detectors/lstm/.*|{SCORED}"),
+                rf"medoids/.*|distances/medoid-l2/.*|figures/path.*|detectors/lstm/.*|{ATTACKED}|{SCORED}"),
     "figures": (f"{LIBRARY}/figures.py", '"#0072B2"', '"#0072B3"', r"figures/.*|report\.html"),
     "one script": ("workflow_scripts/fold.py", "import json", "import json\nNEW = 1", rf"folds\.csv|{TRAINED}"),
     "template of the report": ("report/report.html", "<body", "<body class='new'", r"report\.html"),
@@ -175,8 +186,8 @@ def test_code(copied, change):
 @pytest.mark.parametrize(
     ("library", "release", "reruns"),
     [
-        ("cleverhans", "9.9.0", rf"(images|activations|neighbours|distances/medoid-l2)/(step|noise)|{JUDGED}"),
-        ("torch", "9.9.0", rf"classifier\.pt|images/.*|activations/.*|medoids/.*|distances/.*|neighbours/.*|folds\.csv|{JUDGED}"),
+        ("cleverhans", "9.9.0", rf"(images|activations|neighbours|distances/[^/]*)/(step|noise)|{JUDGED}"),
+        ("torch", "9.9.0", rf"classifier\.pt|images/.*|activations/.*|medoids/.*|gaussians/.*|distances/.*|neighbours/.*|folds\.csv|{JUDGED}"),
         ("torch", "a patch", ""),
         ("zarr", "9.9.0", ""),
         ("dask", "9.9.0", ""),
@@ -192,35 +203,43 @@ def test_library_upgrades(copied, tmp_path, library, release, reruns):
     assert_reruns(reruns, copied, PYTHONPATH=str(upgraded.parent))
 
 
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory) -> Workflow:
+IN_FOLDERS = {
+    "run": "folders",
+    "dataset": {
+        "name": "image_folder",
+        "reference": "reference",
+        "test": "test",
+        "crop": 32,
+        "shards": 3,
+    },
+    "classifier": {"model": "small_resnet", "weights": "weights.pt", "layers": ["stem", "blocks.7"]},
+    "attacks": [{"name": "step", "method": "fgsm", "eps": 8}],
+    "folds": {"count": 2},
+    "detectors": [{"name": "lstm", "method": "lstm"}],
+}
+
+
+@pytest.fixture(scope="session")
+def measured(shared) -> Workflow:
     """A run of images in folders and of weights in a file, up to its distances."""
-    folder = tmp_path_factory.mktemp("folders")
+
+    def run(folder: Path) -> None:
+        pictures(folder)
+        ran = Workflow(folder, IN_FOLDERS).snakemake("distances")
+        assert ran.returncode == 0, ran.stdout
+
+    return Workflow(shared("folders", run), IN_FOLDERS)
+
+
+def pictures(folder: Path) -> None:
+    """Eight reference and five test images of each of three classes, and weights of a network."""
     digits = load_digits()
     for c in range(3):
         for i, row in enumerate(np.flatnonzero(digits.target == c)[:13]):
             path = folder / ("reference" if i < 8 else "test") / f"digit{c}" / f"{row}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray((digits.images[row] * 15).astype(np.uint8)).resize((32, 32)).save(path)
-    torch.save(classifiers.untrained("resnet18", 3, seed=0).state_dict(), folder / "weights.pt")
-    settings = {
-        "run": "folders",
-        "dataset": {
-            "name": "image_folder",
-            "reference": "reference",
-            "test": "test",
-            "crop": 32,
-            "shards": 3,
-        },
-        "classifier": {"model": "resnet18", "weights": "weights.pt", "layers": ["maxpool", "layer4.1"]},
-        "attacks": [{"name": "step", "method": "fgsm", "eps": 8}],
-        "folds": {"count": 2},
-        "detectors": [{"name": "lstm", "method": "lstm"}],
-    }
-    workflow = Workflow(folder, settings)
-    ran = workflow.snakemake("distances")
-    assert ran.returncode == 0, ran.stdout
-    return workflow
+    torch.save(classifiers.untrained("small_resnet", 3, seed=0).state_dict(), folder / "weights.pt")
 
 
 @pytest.fixture
@@ -258,13 +277,15 @@ def test_one_image(in_folders, how):
 
 def test_a_new_class(in_folders):
     shutil.copytree(in_folders.folder / "reference/digit0", in_folders.folder / "reference/another")
-    torch.save(classifiers.untrained("resnet18", 4, seed=0).state_dict(), in_folders.folder / "weights.pt")
+    torch.save(
+        classifiers.untrained("small_resnet", 4, seed=0).state_dict(), in_folders.folder / "weights.pt"
+    )
     assert_reruns(".*", in_folders, "distances")
 
 
 def test_weights(in_folders):
     weights = in_folders.folder / "weights.pt"
-    torch.save(classifiers.untrained("resnet18", 3, seed=1).state_dict(), weights)
+    torch.save(classifiers.untrained("small_resnet", 3, seed=1).state_dict(), weights)
     reruns = r"classifier\.pt|images/step|activations/.*|medoids/.*|distances/.*"
     assert_reruns(reruns, in_folders, "distances")
 
@@ -278,9 +299,9 @@ def test_what_was_planned_is_what_is_done(in_folders):
     again = {p for p, made in before.items() if p.stat().st_mtime_ns != made}
     names = {str(p.relative_to(in_folders.results)).removesuffix(".zarr.zip") for p in again}
     assert names == {
-        "activations/reference/1", "medoids/maxpool", "medoids/layer4.1",
+        "activations/reference/1", "medoids/stem", "medoids/blocks.7",
         "distances/medoid-l2/original", "distances/medoid-l2/step",
     }  # fmt: skip
     shard = store.read(in_folders.results / "activations/reference/1.zarr.zip")
-    np.testing.assert_array_equal(shard["layer4.1"][0], shard["layer4.1"][1])
+    np.testing.assert_array_equal(shard["blocks.7"][0], shard["blocks.7"][1])
     assert_reruns("", in_folders, "distances")

@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import zipfile
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +14,13 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
+import stages
 from benchmarks.tables import tables as markdown
 from conftest import ROOT, SMALL, Workflow
-from detour import attacks, detectors, images, store
-
-pytestmark = pytest.mark.slow
+from detour import attacks, config, detectors, folds, images, store, verdicts
+from detour.detectors.versions import Versions
 
 NOTHING = "Nothing to be done"
 
@@ -35,7 +35,7 @@ def aucs(workflow: Workflow) -> pd.Series:
 
 def planned(workflow: Workflow, *options: str) -> dict[str, int]:
     """Number of jobs of each rule that a dry run would start."""
-    ran = workflow.snakemake("--dry-run", *options)
+    ran = workflow.asked("--dry-run", *options)
     assert ran.returncode == 0, ran.stdout
     if NOTHING in ran.stdout:
         return {}
@@ -52,7 +52,7 @@ def test_run_prints_the_table_and_where_the_report_is(finished):
     for row in csv.DictReader((finished.results / "summary.csv").open()):
         if row["population"] == "all":
             numbers = (f"{float(row[key]):.3f}" for key in ("value", "low", "high"))
-            line = " +".join([row["detector"], "known", row["measure"], row["cell"], *numbers])
+            line = " +".join([row["detector"], row["protocol"], row["measure"], row["cell"], *numbers])
             assert re.search(line, printed)
     assert f"report: {finished.results / 'report.html'}" in finished.printed.read_text()
 
@@ -60,17 +60,31 @@ def test_run_prints_the_table_and_where_the_report_is(finished):
 def test_each_job_says_what_it_does_and_keeps_a_log(finished):
     for message in (
         "attacks: perturb the test images by step",
-        "detectors: train lstm on fold 1, seed 0",
+        "detectors: train lstm on fold 1, seed 1",
+        "adaptive: attack classifier and fisher by orthogonal on fold 0",
     ):
         assert message in finished.printed.read_text()
     log = (finished.results / "logs/activations/reference/0.log").read_text()
     assert re.search(r"reference shard 1 of 2: batches of 100: \d+ of \d+ in", log)
-    assert "epoch 2 of 2" in (finished.results / "logs/classifier.log").read_text()
+
+
+def test_a_classifier_is_trained_in_the_run_where_that_is_asked_for(tmp_path):
+    settings = SMALL | {"dataset": {"name": "digits", "test": 1497, "size": 8}}
+    settings["classifier"] = {"model": "resnet18", "weights": "train", "training": {"epochs": 2}}
+    workflow = Workflow(tmp_path, settings)
+    ran = workflow.snakemake("results/small/classifier.pt")
+    assert ran.returncode == 0, ran.stdout
+    assert "intervals hold for the classifier that this run trains" in re.sub(r"\s+", " ", ran.stdout)
+    assert "epoch 2 of 2" in (workflow.results / "logs/classifier.log").read_text()
 
 
 def test_every_artefact_is_there_and_says_what_made_it(finished):
     stores = sorted(finished.results.rglob("*.zarr.zip"))
-    assert len(stores) == 3 + 3 + 2 + 3 + 3 + 3
+    images = activations = neighbours = 3
+    references, medoids, gaussians, distances, adapted = 2, 3, 3 + 1, 2 * 3, 2
+    assert len(stores) == (
+        images + activations + references + medoids + gaussians + distances + neighbours + adapted
+    )
     for path in stores:
         attributes = store.read(path).attrs
         assert {"settings", "code", "threads", "sources", "versions"} <= set(attributes)
@@ -78,9 +92,18 @@ def test_every_artefact_is_there_and_says_what_made_it(finished):
             assert digest in [store.digest(p) for p in finished.results.rglob(name)]
     assert not list(finished.results.rglob(".part-*"))
     table = pd.read_csv(finished.results / "scores.csv")
-    # The test in three versions, and the originals of the validation.
-    assert len(table) == 2 * 2 * (3 * 25 + 25)
-    assert not table.duplicated(["detector", "fold", "role", "set", "source"]).any()
+    assert not table.duplicated(list(table.columns.drop(["adversarial", "score"]))).any()
+    known = table[table["protocol"] == "known"]
+    # The test in three versions, and the originals of the validation, in each of two folds.
+    found = known.groupby(["detector", "seed"], sort=False).size().to_dict()
+    once = 2 * (3 * 25 + 25)
+    assert found == {
+        ("lstm", 0): once,
+        ("lstm", 1): once,
+        ("knn", 0): once,
+        ("logistic", 0): once,
+        ("fisher", 0): once,
+    }
 
 
 def test_stored_attacks_are_within_their_budget(finished):
@@ -98,51 +121,33 @@ def test_jobs_use_the_library_beside_them_whatever_is_installed(tmp_path):
     assert "RuntimeError: of the copy" in workflow.snakemake("results/small/images/original.zarr.zip").stdout
 
 
-@pytest.mark.parametrize(
-    ("target", "last"),
-    [
-        ("adversarials", {"classifier": 1, "image": 1, "attack": 2}),
-        ("activations", {"activation": 3, "reference_activation": 2}),
-        ("medoids", {"classifier": 1, "reference_activation": 2, "medoid": 3}),
-        ("distances", {"medoid": 3, "distance": 3}),
-        ("neighbours", {"reference_activation": 2, "neighbour": 3}),
-        ("detectors", {"fold": 1, "train": 4, "evaluate": 2}),
-        ("figures", {"summary": 1, "figure_tsne": 1, "figure_roc": 1}),
-    ],
-)
-def test_a_part_of_a_run_has_a_target(copied, target, last):
-    assert planned(copied, target) == {}
+# Targets, with the last of what each makes of a new run.
+PARTS = {
+    "adversarials": {"classifier": 1, "image": 1, "attack": 2},
+    "activations": {"activation": 3, "reference_activation": 2},
+    "medoids": {"classifier": 1, "reference_activation": 2, "medoid": 3},
+    "gaussians": {"reference_activation": 2, "gaussian": 4},
+    "distances": {"medoid": 3, "distance": 6},
+    "neighbours": {"reference_activation": 2, "neighbour": 3},
+    "detectors": {"fold": 1, "train": 10, "evaluate": 5},
+    "figures": {"summary": 1, "figure_tsne": 1, "figure_roc": 1},
+}
+
+
+def test_a_part_of_a_run_has_a_target(copied):
+    assert planned(copied, *PARTS) == {}
     copied.settings["run"] = "another"
-    jobs = planned(copied, target)
-    assert jobs.items() >= last.items()
-    assert "report" not in jobs
+    for target, last in PARTS.items():
+        jobs = planned(copied, target)
+        assert jobs.items() >= last.items(), target
+        assert "report" not in jobs, target
 
 
-@pytest.fixture
-def evaluated(copied) -> Workflow:
-    """The small run under every protocol, with an attack on each of its detectors."""
-    copied.settings |= {
-        "protocols": ["known", "unknown", "transfer"],
-        "detectors": [copied.settings["detectors"][0], {"name": "fisher", "method": "fisher"}],
-        "adaptive": {
-            "methods": ["orthogonal"],
-            "detectors": ["lstm", "fisher"],
-            "eps": [0, 255],
-            "steps": 3,
-            "images": 4,
-            "fpr": 0.1,
-        },
-    }
-    ran = copied.snakemake()
-    assert ran.returncode == 0, ran.stdout
-    return copied
-
-
-def test_every_protocol_and_an_adaptive_attack_are_in_the_report(evaluated):
+def test_every_protocol_and_an_adaptive_attack_are_in_the_report(finished):
     tables = {
-        name: pd.read_csv(evaluated.results / f"{name}.csv") for name in ("metrics", "summary", "adaptive")
+        name: pd.read_csv(finished.results / f"{name}.csv") for name in ("metrics", "summary", "adaptive")
     }
-    page = re.sub(r"\s+", " ", (evaluated.results / "report.html").read_text())
+    page = re.sub(r"\s+", " ", (finished.results / "report.html").read_text())
     for row in tables["summary"].itertuples():
         assert f"{row.value:.3f} <small>[{row.low:.3f}, {row.high:.3f}]" in page
     cells = tables["metrics"].query("measure == 'auc' and originals == 'all' and population == 'all'")
@@ -163,7 +168,7 @@ def test_every_protocol_and_an_adaptive_attack_are_in_the_report(evaluated):
         )
     assert "&plusmn; nan" not in page
     assert list(tables["adaptive"]["detector"]) == ["lstm", "lstm", "fisher", "fisher"]
-    printed = "\n".join(markdown(evaluated.results))
+    printed = "\n".join(markdown(finished.results))
     for row in cells.query("protocol != 'transfer'").itertuples():
         assert f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]" in printed
     # What is not moved is not misread.
@@ -171,8 +176,8 @@ def test_every_protocol_and_an_adaptive_attack_are_in_the_report(evaluated):
 
 
 def test_every_method_gets_what_it_reads_and_every_seed_what_it_moves(copied):
+    copied.settings |= {"run": "another", "seeds": [0, 1, 2], "adaptive": {"methods": []}}
     copied.settings["detectors"] = yaml.safe_load((ROOT / "presets/evaluation.yaml").read_text())["detectors"]
-    copied.settings["seeds"] = [0, 1, 2]
     for entry in copied.settings["detectors"]:
         # There are few images to be trained on.
         entry |= {"batch": 20, "k": [5]} if entry["method"] == "lid" else {}
@@ -180,7 +185,7 @@ def test_every_method_gets_what_it_reads_and_every_seed_what_it_moves(copied):
     seeded = ("lstm", "mlp", "lid", "fisher_mlp")
     methods = [entry["method"] for entry in copied.settings["detectors"]]
     assert jobs["train"] == 2 * sum(3 if method in seeded else 1 for method in methods)
-    assert jobs.items() >= {"neighbour": 3, "gaussian": 3 + 1, "distance": 2 * 3}.items()
+    assert jobs.items() >= {"neighbour": 3, "gaussian": 3 + 1, "distance": 3 * 3}.items()
 
 
 def test_another_scheduler_reruns_nothing_and_gives_the_same_bytes(copied):
@@ -188,20 +193,19 @@ def test_another_scheduler_reruns_nothing_and_gives_the_same_bytes(copied):
     assert planned(copied) == {}
     copied.settings["dask"] = {"scheduler": "processes"}
     assert planned(copied) == {}
+    stages = ("medoids", "gaussians", "distances", "neighbours")
     before = {
-        path: store.digest(path)
-        for pattern in ("medoids/*.zip", "distances/*/*.zip", "neighbours/*.zip")
-        for path in copied.results.glob(pattern)
+        path: store.digest(path) for stage in stages for path in (copied.results / stage).rglob("*.zip")
     }
-    assert len(before) == 3 + 3 + 3
-    ran = copied.snakemake("detectors", "--forcerun", "medoid", "distance", "neighbour")
+    assert len(before) == 3 + 4 + 6 + 3
+    ran = copied.snakemake(*stages, "--forcerun", "medoid", "gaussian", "distance", "neighbour")
     assert ran.returncode == 0, ran.stdout
     assert {path: store.digest(path) for path in before} == before
 
 
 def test_a_scheduler_out_of_reach_is_told_by_the_job(copied):
     copied.settings["dask"] = {"scheduler": "tcp://127.0.0.1:1"}
-    ran = copied.snakemake("medoids", "--forcerun", "medoid")
+    ran = copied.snakemake("results/small/medoids/stem.zarr.zip", "--forcerun", "medoid")
     assert ran.returncode != 0
     assert "dask.scheduler: " in ran.stdout
     assert "tcp://127.0.0.1:1" in ran.stdout
@@ -210,7 +214,7 @@ def test_a_scheduler_out_of_reach_is_told_by_the_job(copied):
 def test_a_wrong_configuration_stops_before_any_job(copied):
     copied.settings["attacks"][0]["epss"] = 1
     copied.settings["classifier"]["layers"] = ["layer5.0"]
-    ran = copied.snakemake()
+    ran = copied.asked()
     assert ran.returncode != 0
     assert (
         "attacks[0].epss: found 'epss', allowed: name, method, eps, steps, step, target; did you mean `eps`"
@@ -218,22 +222,24 @@ def test_a_wrong_configuration_stops_before_any_job(copied):
     )
     assert "Job" not in ran.stdout
     del copied.settings["attacks"][0]["epss"]
-    assert "found 'layer5.0'" in copied.snakemake().stdout
+    assert "found 'layer5.0'" in copied.asked().stdout
 
 
 def test_a_failed_job_shows_its_log_and_the_same_command_goes_on(copied):
-    scores = (copied.results / "scores.csv").read_bytes()
+    scores = copied.results / "detectors/lstm/seed-0/scores.csv"
+    command = (str(scores.relative_to(copied.folder)), "--forcerun", "train")
+    before = scores.read_bytes()
     broken = copied.results / "distances/medoid-l2/step.zarr.zip"
     content = broken.read_bytes()
     broken.write_bytes(content[: len(content) // 2])
-    ran = copied.snakemake("--forcerun", "train")
+    ran = copied.snakemake(*command)
     assert ran.returncode != 0
     assert "step.zarr.zip: found a file that is no Zarr store" in ran.stdout
     assert "delete it and run again" in ran.stdout
     broken.unlink()
-    ran = copied.snakemake("--forcerun", "train")
+    ran = copied.snakemake(*command)
     assert ran.returncode == 0, ran.stdout
-    assert (copied.results / "scores.csv").read_bytes() == scores
+    assert scores.read_bytes() == before
 
 
 def test_snakemake_s_own_report_has_the_captions(copied):
@@ -288,13 +294,15 @@ def test_another_scheduler_by_the_generic_plugin(tmp_path):
     assert (tmp_path / "asked").read_text() == "2 2500 0\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("rsync"), reason="rsync is missing, by which the plugin copies files")
 def test_results_in_a_storage_that_is_no_file_system(tmp_path):
     """By Snakemake's plugin for a folder; others, as for S3, differ in the name and the prefix alone."""
     settings = SMALL | {
-        "classifier": {**SMALL["classifier"], "weights": "untrained", "layers": ["maxpool", "layer4.1"]},
         "attacks": SMALL["attacks"][:1],
-        "detectors": SMALL["detectors"][1:],
+        "protocols": ["known"],
+        "detectors": [{"name": "knn", "method": "knn"}],
+        "adaptive": {"methods": []},
     }
     workflow = Workflow(tmp_path / "here", settings)
     there = tmp_path / "there"
@@ -307,21 +315,23 @@ def test_results_in_a_storage_that_is_no_file_system(tmp_path):
     }  # fmt: skip
     assert len(pd.read_csv(there / "results/small/scores.csv")) == 2 * (2 * 25 + 25)
     assert "</html>" in (there / "results/small/report.html").read_text()
-    assert NOTHING in workflow.snakemake("--dry-run", *storage).stdout
+    assert NOTHING in workflow.asked("--dry-run", *storage).stdout
 
 
 def test_the_demo_finds_most_attacks(tmp_path):
-    """The figures that the default run has to reach, from what is committed."""
-    settings = yaml.safe_load((ROOT / "config.yaml").read_text())
-    # The other protocols take as long again, and are in the run above.
-    settings["protocols"] = ["known"]
-    workflow = Workflow(tmp_path, settings)
-    ran = workflow.snakemake()
-    assert ran.returncode == 0, ran.stdout
-    table = aucs(workflow)
-    assert table["lstm", "all"] >= 0.88
-    assert table["lstm", "all"] >= table["knn", "all"] + 0.10
-    outcomes = pd.read_csv(workflow.results / "outcomes.csv").set_index("set")
+    """The figures that the default run has to reach, by the functions of its stages, on two of its folds."""
+    schema = json.loads((ROOT / "schemas/config.schema.json").read_text())
+    settings = config.load(yaml.safe_load((ROOT / "config.yaml").read_text()), schema)
+    run = stages.run(tmp_path, settings, trained=[0, 1])
+    auc = {}
+    for (name, fold), model in run.models.items():
+        tested = Versions(run.stores, folds.sources(run.folds, fold, "test"))
+        score = detectors.load(model).score(tested)
+        auc.setdefault(name, []).append(roc_auc_score(tested.adversarial, score))
+    lstm, knn = np.mean(auc["lstm"]), np.mean(auc["knn"])
+    assert lstm >= 0.88
+    assert lstm >= knn + 0.10
+    outcomes = verdicts.outcome(verdicts.judged(run.images, run.stores.activations)).set_index("set")
     assert outcomes.loc["original", "accuracy"] >= 0.96
     assert outcomes.loc["iterative_target", "target_hits"] >= 0.8
 
@@ -340,6 +350,7 @@ def photographs(data, tmp_path_factory) -> Path:
     return folder / "tiny-imagenet-20"
 
 
+@pytest.mark.slow
 def test_one_s_own_images_and_network(photographs, data, tmp_path):
     """The preset but for its paths, on a part of the images, in less than float32 where that may be."""
     settings = yaml.safe_load((ROOT / "presets/image-folder.yaml").read_text())
@@ -366,31 +377,34 @@ def test_one_s_own_images_and_network(photographs, data, tmp_path):
     np.testing.assert_array_equal(np.concatenate(label), np.repeat(range(20), 20))
 
 
+# The least that InceptionV3 takes is 75.
+SIDE = 96
 WIDTHS = [192, 256, 288, 288, 768, 768, 768, 768, 768, 1280, 2048, 2048]
 
 
-def linked(paths: Iterable[Path], folder: Path) -> None:
-    folder.mkdir(parents=True)
-    for path in paths:
-        (folder / path.name).symlink_to(path)
-
-
+@pytest.mark.slow
 def test_the_paper_s_run_in_small(data, photographs, tmp_path):
-    """The preset of the paper in everything but the weights and the number of images, steps and folds.
+    """The preset of the paper in everything but the weights, the number and size of images, steps and folds.
 
     NIPS 2017 images and 1,000 classes, whose pictures are of other things, as the weights are random.
     """
     pictures = sorted((photographs / "train").rglob("*.JPEG"))
     for i in range(1000):
-        linked([pictures[i % len(pictures)]], tmp_path / "reference" / f"n{i:04}")
+        picture = pictures[i % len(pictures)]
+        (tmp_path / f"reference/n{i:04}").mkdir(parents=True)
+        (tmp_path / f"reference/n{i:04}" / picture.name).symlink_to(picture)
     (tmp_path / "reference" / "n0003" / "broken.JPEG").write_bytes(pictures[0].read_bytes()[:-300])
     listing = pd.read_csv(data / "nips2017-dev-100/images.csv")
     kept = listing.iloc[5:85:4]
-    linked([data / f"nips2017-dev-100/images/{i}.png" for i in kept["ImageId"]], tmp_path / "images")
+    (tmp_path / "images").mkdir()
+    for name in kept["ImageId"]:
+        with Image.open(data / f"nips2017-dev-100/images/{name}.png") as picture:
+            picture.resize((SIDE, SIDE)).save(tmp_path / f"images/{name}.png")
     settings = yaml.safe_load((ROOT / "presets/imagenet.yaml").read_text())
     settings["dataset"] |= {
         "reference": str(tmp_path / "reference"), "test": str(tmp_path / "images"), "missing": "skip",
         "labels": str(data / "nips2017-dev-100/images.csv"), "shards": 4, "workers": 1,
+        "resize": SIDE, "crop": SIDE,
     }  # fmt: skip
     settings["classifier"]["weights"] = "untrained"
     settings["folds"]["count"] = 2
@@ -422,6 +436,8 @@ def test_the_paper_s_run_in_small(data, photographs, tmp_path):
     assert scores["score"].notna().all()
 
 
-def test_a_run_without_adaptive_attacks_makes_none(finished):
-    assert "adaptive" not in finished.printed.read_text()
-    assert not [*finished.results.rglob("*adaptive*")]
+def test_a_run_without_adaptive_attacks_makes_none(copied):
+    copied.settings |= {"run": "another", "adaptive": {"methods": []}}
+    jobs = planned(copied)
+    assert jobs["train"] == 10
+    assert not [rule for rule in jobs if "adapt" in rule]

@@ -2,7 +2,8 @@
 # make test    installs the test extras too; lint, snakemake --lint and the test suite
 # make cluster installs what SLURM and clusters of Dask need besides
 # make bench   installs the peers too; measures everything, half an hour, into benchmarks/RESULTS.md
-# make table   prints the README's table of the configuration, from the schema
+# make table   prints the table of docs/configuration.md, from the schema
+# make rulegraph draws docs/rulegraph.svg (needs Graphviz)
 # make lock    resolves the newest versions into locks/ (needs uv)
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ INSTALL := $(BIN)/pip install --quiet --no-deps --disable-pip-version-check
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint cluster bench table lock
+.PHONY: help demo test lint cluster bench table rulegraph lock
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -46,10 +47,14 @@ bench: .venv/bench
 	$(INSTALL) --no-build-isolation -r .venv/$*.lock --editable .
 	touch $@
 
-# The table of the configuration in the README.
+# The table of docs/configuration.md.
 table: .venv/run
 	$(BIN)/python -c 'import json; from detour import config; \
 	print(config.table(json.load(open("schemas/config.schema.json"))))'
+
+# The default run's rules, without the arrows that follow from others.
+rulegraph: .venv/run
+	$(BIN)/snakemake --rulegraph --forceall | tred | dot -Tsvg -Grankdir=LR -Gsize=11 -Nfontname=sans-serif -o docs/rulegraph.svg
 
 lock:
 	uv pip compile --quiet --universal --no-annotate --upgrade pyproject.toml -o locks/run.txt

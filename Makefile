@@ -3,7 +3,8 @@
 # make test-all  make test and the slow tests (kills, clusters, whole presets), and which branches none of them takes
 # make cluster installs what SLURM and clusters of Dask need besides
 # make bench   installs the peers too; measures everything, half an hour, into benchmarks/RESULTS.md
-# make table   prints the README's table of the configuration, from the schema
+# make table   prints the table of docs/configuration.md, from the schema
+# make rulegraph draws docs/rulegraph.svg (needs Graphviz)
 # make lock    resolves the newest versions into locks/ (needs uv)
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ INSTALL := $(BIN)/pip install --quiet --no-deps --disable-pip-version-check
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-all lint cluster bench table lock
+.PHONY: help demo test test-slow test-all lint cluster bench table rulegraph lock
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -62,10 +63,14 @@ bench: .venv/bench
 	$(INSTALL) --no-build-isolation -r .venv/$*.lock --editable .
 	touch $@
 
-# The table of the configuration in the README.
+# The table of docs/configuration.md.
 table: .venv/run
 	$(BIN)/python -c 'import json; from detour import config; \
 	print(config.table(json.load(open("schemas/config.schema.json"))))'
+
+# The default run's rules, without the arrows that follow from others.
+rulegraph: .venv/run
+	$(BIN)/snakemake --rulegraph --forceall | tred | dot -Tsvg -Grankdir=LR -Gsize=11 -Nfontname=sans-serif -o docs/rulegraph.svg
 
 lock:
 	uv pip compile --quiet --universal --no-annotate --upgrade pyproject.toml -o locks/run.txt

@@ -1,4 +1,4 @@
-"""What code means, for jobs that must rerun when it changes and only then."""
+"""Digests of code, so that a job reruns when the meaning of its code changes, and only then."""
 
 import ast
 import hashlib
@@ -10,7 +10,7 @@ from typing import NamedTuple
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-# Libraries whose numbers are in the results; others store, schedule or draw them.
+# Libraries that compute the results; others store, schedule or draw them.
 NUMERIC = {
     "cleverhans": "cleverhans",
     "numpy": "numpy",
@@ -30,7 +30,7 @@ def digest(script: str | Path) -> str:
     Parameters
     ----------
     script
-        A Python file; modules are looked for in its folder, as Python does when it runs it.
+        A Python file; its modules are searched for in its folder, as Python does when it runs the file.
     """
     script = Path(script).resolve()
     text = "".join(
@@ -41,14 +41,14 @@ def digest(script: str | Path) -> str:
 
 
 def libraries(script: str | Path) -> dict[str, str]:
-    """Feature releases (`2.15` of 2.15.1) of the libraries that a script gets its numbers from.
+    """Feature releases (`2.15` of 2.15.1) of the libraries that a script computes with.
 
-    What is imported only where it is needed, as scikit-learn by the digits, does not count.
+    Imports inside functions do not count, such as that of scikit-learn for the digits.
     """
     script = Path(script).resolve()
     names = {name for path in _reached(script) for name in _meaning(path, script.parent).imported}
-    found = sorted(NUMERIC[name] for name in names & NUMERIC.keys())
-    return {name: ".".join(version(name).split(".")[:2]) for name in found}
+    used = sorted(NUMERIC[name] for name in names & NUMERIC.keys())
+    return {name: ".".join(version(name).split(".")[:2]) for name in used}
 
 
 def _reached(script: Path) -> set[Path]:

@@ -39,16 +39,16 @@ def to_file(path: str | Path) -> None:
 def progress(
     items: Iterable[T], total: int, what: str, count: Callable[[T], int] = lambda item: 1
 ) -> Iterator[T]:
-    """Pass `items` on and log how far they are, at most every 10 s.
+    """Yield the items, and log progress at most every 10 s.
 
     Parameters
     ----------
     total
         Number of items, or the sum of their counts.
     what
-        What is done, in the words of the log.
+        Name of the items, for the log.
     count
-        For how many an item counts.
+        Gives the number that an item counts for.
     """
     begin = last = time.monotonic()
     done = 0

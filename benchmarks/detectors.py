@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks import timing
 from benchmarks.sections import Table
-from detour.detectors import LSTM
+from detour.detectors.sequences import LSTM
 
 GOAL = "Ahead of the plain way; the bare training steps are the bound."
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -21,7 +22,7 @@ os.environ.update(
 # Threads of several jobs on the same cores are not to spin while they wait for each other.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from detour import code, folders, histories
+from detour import code, folders, histories, methods
 from detour.config import (
     ConfigError,
     class_count,
@@ -66,11 +67,12 @@ def settings(**used):
     return json.dumps(used, sort_keys=True)
 
 
-def digest(script):
+@cache
+def digest(script, *modules):
     """What the code of a rule means, and which libraries its numbers are from."""
-    versions = code.libraries(SCRIPTS / script).items()
+    versions = code.libraries(SCRIPTS / script, *modules).items()
     used = (f"{name} {version}" for name, version in versions)
-    return ", ".join([code.digest(SCRIPTS / script), *used])
+    return ", ".join([code.digest(SCRIPTS / script, *modules), *used])
 
 
 def without(section, *keys):
@@ -144,16 +146,17 @@ TABLES = {
         "summary",
     )
 }
-ONE_SEED = "{detector}/seed-{seed}"
-ONE_FOLD = f"{ONE_SEED}/fold-{{fold}}"
-SEED, FOLD = (f"<run>/detectors/{one}" for one in (ONE_SEED, ONE_FOLD))
+ONE_FOLD = "{detector}/seed-{seed}/fold-{fold}"
+FOLD = f"<run>/detectors/{ONE_FOLD}"
 EVALUATED, HISTORIES = (
     [
         path
         for detector, seeds in SEEDS.items()
-        for path in expand(pattern, detector=detector, seed=seeds, fold=FOLDS)
+        for path in expand(
+            f"{FOLD}/{table}.csv", detector=detector, seed=seeds, fold=FOLDS
+        )
     ]
-    for pattern in (f"{SEED}/scores.csv", f"{FOLD}/history.csv")
+    for table in ("scores", "history")
 )
 
 # What a method reads, as its class says: another change does not make it rerun.
@@ -183,6 +186,14 @@ def stores(wildcards):
     measured = DISTANCES[MEASURE.get(wildcards.detector, PAPER_S)]
     every = STORES | {"distances": list(measured.values())}
     return {name: every[name] for name in read}
+
+
+def digest_with_detector(script):
+    """The digest of a script that loads a detector, which covers that one and no other."""
+    return lambda wildcards: digest(
+        script,
+        methods.module(methods.DETECTORS[DETECTORS[wildcards.detector]["method"]]),
+    )
 
 
 # Neighbours are looked for once, as many and where any detector needs them.

@@ -25,7 +25,7 @@ rule train:
             options=without(DETECTORS[wildcards.detector], "name", "method"),
             seed=int(wildcards.seed),
         ),
-        code=digest("train.py"),
+        code=digest_with_detector("train.py"),
     message:
         "detectors: train {wildcards.detector} on fold {wildcards.fold}, seed {wildcards.seed}"
     script:
@@ -36,14 +36,13 @@ rule evaluate:
     input:
         unpack(stores),
         folds="<run>/folds.csv",
-        # Of all folds: to score one takes a tenth of the time to start a job.
-        models=expand(f"{FOLD}/model.pt", fold=FOLDS, allow_missing=True),
+        model=f"{FOLD}/model.pt",
     output:
-        f"{SEED}/scores.csv",
+        f"{FOLD}/scores.csv",
     log:
-        f"<run>/logs/detectors/{ONE_SEED}.evaluate.log",
+        f"<run>/logs/detectors/{ONE_FOLD}.evaluate.log",
     benchmark:
-        f"<run>/benchmarks/detectors/{ONE_SEED}.evaluate.tsv"
+        f"<run>/benchmarks/detectors/{ONE_FOLD}.evaluate.tsv"
     conda:
         "../envs/torch.yaml"
     resources:
@@ -54,9 +53,10 @@ rule evaluate:
             name=wildcards.detector,
             protocols=config["protocols"],
             seed=int(wildcards.seed),
+            fold=int(wildcards.fold),
         ),
-        code=digest("evaluate.py"),
+        code=digest_with_detector("evaluate.py"),
     message:
-        "detectors: evaluate {wildcards.detector}, seed {wildcards.seed}"
+        "detectors: evaluate {wildcards.detector} on fold {wildcards.fold}, seed {wildcards.seed}"
     script:
         "../workflow_scripts/evaluate.py"

@@ -12,7 +12,7 @@ import yaml
 from sklearn.datasets import load_digits
 from torchvision.models import Inception_V3_Weights
 
-from detour import adaptive, config, detectors
+from detour import adaptive, config, methods
 from detour.attacks import METHODS, Attack
 from detour.config import ConfigError
 from detour.images import Digits
@@ -404,7 +404,7 @@ def test_the_preset_of_the_evaluation_fits_any_run_and_has_every_method():
     preset = yaml.safe_load((ROOT / "presets" / "evaluation.yaml").read_text())
     found = load(DEFAULT | preset)
     assert set(found["protocols"]) == set(PROTOCOLS)
-    assert {entry["method"] for entry in found["detectors"]} == set(detectors.METHODS)
+    assert {entry["method"] for entry in found["detectors"]} == set(methods.DETECTORS)
     assert set(found["adaptive"]["methods"]) == set(adaptive.METHODS)
     behind = yaml.safe_load((ROOT / "presets" / "three-seeds.yaml").read_text())
     seeded = load(DEFAULT | preset | behind)

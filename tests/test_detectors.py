@@ -32,23 +32,14 @@ from detour import (
 )  # fmt: skip
 from detour.artefacts import TakenOverError
 from detour.attacks import Attack
-from detour.detectors import (
-    KNN,
-    LID,
-    LSTM,
-    MLP,
-    Energy,
-    Fisher,
-    FisherMLP,
-    KNNDistance,
-    Logistic,
-    Mahalanobis,
-    MaxSoftmax,
-    Run,
-    Versions,
-    layers,
-)  # fmt: skip
+from detour.detectors import layers
+from detour.detectors.confidence import Energy, MaxSoftmax
+from detour.detectors.fisher import Fisher, FisherMLP
+from detour.detectors.layers import LID, KNNDistance, Mahalanobis
 from detour.detectors.linear import Regression, scaling
+from detour.detectors.neighbours import KNN
+from detour.detectors.sequences import LSTM, MLP, Logistic
+from detour.detectors.versions import Run, Versions
 from detour.images import Digits, Labelled
 
 N, L, C, WIDTH = 600, 4, 3, 6
@@ -598,7 +589,7 @@ def test_a_trained_detector_comes_back_from_its_file(run, made, tmp_path, method
     folds, model, scores = (tmp_path / name for name in ("folds.csv", "model.pt", "scores.csv"))
     job = {"name": "d", "protocols": ["known"], "fold": 0, "method": method, "options": options, "seed": 0}
     detectors.train(run, folds, model, tmp_path / "history.csv", made=made, **job)
-    detectors.evaluate(run, folds, [model], scores, name="d", protocols=["known"], seed=0)
+    detectors.evaluate(run, folds, model, scores, name="d", protocols=["known"], seed=0, fold=0)
     found = pd.read_csv(scores)
     found = found[found["role"] == "test"]
     assert list(found["source"]) == [*TEST, *TEST]

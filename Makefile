@@ -2,6 +2,7 @@
 # make test    installs the test extras too; lint, snakemake --lint and the test suite
 # make cluster installs what SLURM and clusters of Dask need besides
 # make bench   installs the peers too; measures everything, half an hour, into benchmarks/RESULTS.md
+# make gpu     what needs a GPU: its tests and benchmarks, in 10 minutes and without a network
 # make table   prints the README's table of the configuration, from the schema
 # make lock    resolves the newest versions into locks/ (needs uv)
 
@@ -14,7 +15,7 @@ INSTALL := $(BIN)/pip install --quiet --no-deps --disable-pip-version-check
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint cluster bench table lock
+.PHONY: help demo test lint cluster bench gpu table lock
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -36,6 +37,12 @@ cluster: .venv/cluster
 
 bench: .venv/bench
 	$(BIN)/python -m benchmarks
+
+# Installs nothing, as it may have no network: it says what is missing.
+gpu:
+	@test -x $(BIN)/python || { echo "make gpu: found no $(BIN)/python, expected the environment of \`make test\`; \
+	run that once, it needs a network" >&2; exit 1; }
+	@$(BIN)/python -m benchmarks.gpu
 
 # A stamp is newer than the lock that it was installed from; a changed lock is installed over the old.
 .venv/%: locks/%.txt pyproject.toml

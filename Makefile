@@ -3,6 +3,7 @@
 # make test-all  make test and the slow tests (kills, clusters, whole presets), and which branches none of them takes
 # make cluster installs what SLURM and clusters of Dask need besides
 # make bench   installs the peers too; measures everything, half an hour, into benchmarks/RESULTS.md
+# make gpu     what needs a GPU: its tests and benchmarks, in 10 minutes and without a network
 # make table   prints the table of docs/configuration.md, from the schema
 # make rulegraph draws docs/rulegraph.svg (needs Graphviz)
 # make lock    resolves the newest versions into locks/ (needs uv)
@@ -16,7 +17,7 @@ INSTALL := $(BIN)/pip install --quiet --no-deps --disable-pip-version-check
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-all lint cluster bench table rulegraph lock
+.PHONY: help demo test test-slow test-all lint cluster bench gpu table rulegraph lock
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -53,6 +54,12 @@ cluster: .venv/cluster
 
 bench: .venv/bench
 	$(BIN)/python -m benchmarks
+
+# Installs nothing, as it may have no network: it says what is missing.
+gpu:
+	@test -x $(BIN)/python || { echo "make gpu: found no $(BIN)/python, expected the environment of \`make test\`; \
+	run that once, it needs a network" >&2; exit 1; }
+	@$(BIN)/python -m benchmarks.gpu
 
 # A stamp is newer than the lock that it was installed from; a changed lock is installed over the old.
 .venv/%: locks/%.txt pyproject.toml

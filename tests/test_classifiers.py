@@ -135,6 +135,7 @@ def test_a_gpu_is_claimed_before_torch_looks_for_one_and_none_for_the_cpu(monkey
     assert "claim" not in done[2:]
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_the_gpu_gives_the_logits_of_the_cpu(resnet):
     x = torch.rand(8, 3, 32, 32)

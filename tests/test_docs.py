@@ -105,7 +105,7 @@ PLANS = {
 # Run as they stand, with words of what they print.
 RUNS = {
     ".venv/bin/snakemake --unlock --cores all --configfile my.yaml": "Unlocked working directory.",
-    ".venv/bin/snakemake --report own.zip": "Report created: own.zip.",
+    ".venv/bin/snakemake --report own.zip": "Report created.",
     "python -m benchmarks.tables results/RUN": "| lstm ",
 }
 

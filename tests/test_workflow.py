@@ -417,6 +417,7 @@ def test_the_paper_s_run_in_small(data, photographs, tmp_path):
     original = store.read(workflow.results / "images/original.zarr.zip")
     np.testing.assert_array_equal(original["label"][:], kept["TrueLabel"] - 1)
     np.testing.assert_array_equal(original["target"][:], kept["TargetClass"] - 1)
+    assert [original.attrs["classes"][c] for c in (0, 42, 999)] == ["tench", "agama", "toilet tissue"]
     picture = np.asarray(Image.open(tmp_path / "images" / original.attrs["names"][7]).convert("RGB"))
     np.testing.assert_array_equal(original["images"][7], picture.transpose(2, 0, 1))
     page = (workflow.results / "report.html").read_text()

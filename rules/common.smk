@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
-from tabulate import tabulate
 
 # Snakemake keeps nearly all that it makes: with thousands of jobs, looking for garbage took a fifth of its time.
 gc.set_threshold(100_000)
@@ -237,6 +236,9 @@ def show_result():
         with open(RUN / "summary.csv") as file:
             rows = [row for row in csv.DictReader(file) if row["population"] == "all"]
         table = [{name: row[name] for name in shown} for row in rows]
+        # Not above: every start of Snakemake, also in a job of a cluster, would import it.
+        from tabulate import tabulate
+
         printed = tabulate(table, headers="keys", floatfmt=".3f")
         print(f"\n{printed}\n")
         for warning in histories.warnings(RUN / "histories.csv"):

@@ -14,7 +14,7 @@ gc.set_threshold(100_000)
 
 SCRIPTS = Path(workflow.basedir, "workflow_scripts")
 sys.path.insert(0, str(SCRIPTS))
-# Jobs are to find this library before one that is installed from elsewhere, which no digest is of.
+# Use this checkout's library: the code digest covers only it.
 os.environ.update(
     PYTHONPATH=os.pathsep.join(filter(None, [str(SCRIPTS), os.getenv("PYTHONPATH")]))
 )
@@ -91,7 +91,7 @@ MEASURE = {
     for detector in config["detectors"]
     if "metric" in detector
 }
-# Others learn the same whatever the seed.
+# Methods whose training is random; others are trained with the first seed only.
 SEEDED = ["lstm", "mlp", "lid", "fisher_mlp"]
 SEEDS = {
     name: config["seeds"] if entry["method"] in SEEDED else config["seeds"][:1]
@@ -100,7 +100,7 @@ SEEDS = {
 SHARDS = range(config["dataset"]["shards"])
 FOLDS = range(config["folds"]["count"])
 
-# What jobs need to know of the dataset; where a folder of test images is, most do not.
+# Dataset settings that affect a job; the test path is left out where it is not used.
 DATASET = without(config["dataset"], "shards", "workers")
 if DATASET["name"] == "digits":
     TEST = REFERENCE = DATASET
@@ -195,7 +195,7 @@ def digest_with_detector(script):
     )
 
 
-# Neighbours are looked for once, as many and where any detector needs them.
+# One search serves all detectors: the largest k, the union of layers.
 SEARCHING = [
     entry for entry in DETECTORS.values() if "neighbours" in READS[entry["method"]]
 ]

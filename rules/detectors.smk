@@ -9,7 +9,7 @@ rule train:
         f"<run>/logs/detectors/{ONE_FOLD}.train.log",
     benchmark:
         f"<run>/benchmarks/detectors/{ONE_FOLD}.train.tsv"
-    # Before evaluations and figures, which are short: then no fit runs alone in the end.
+    # Start training first; it takes longest.
     priority: 1
     conda:
         "../envs/torch.yaml"

@@ -403,7 +403,7 @@ def _evasion(figure: SubFigure, counts: pd.DataFrame, courses: pd.DataFrame) -> 
     )
     methods = list(counts.index.unique("method"))
     budgets = sorted(counts.index.unique("eps"))
-    # One beside the other: they double, and may begin with 0.
+    # Evenly spaced: budgets double and may include 0.
     where, middle = np.arange(len(budgets)), budgets[len(budgets) // 2]
     for i, (method, colour, marker) in enumerate(zip(methods, CYCLE, "osD^", strict=False)):
         rows = counts.loc[method].loc[budgets]

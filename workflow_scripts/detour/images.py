@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class Labelled(NamedTuple):
-    """Images with their classes, which cost no decoding.
+    """Images, decoded on access; labels are available without decoding.
 
     Attributes
     ----------
@@ -127,7 +127,7 @@ class Folder:
     per_class, seed
         Of more reference images of a class than `per_class`, so many are drawn; None: all are taken.
     content
-        Digests of the images (`detour.manifest`), so that what made a store says which they were.
+        Content digests of the images (`detour.manifest`), recorded as provenance.
     """
 
     reference: str
@@ -154,7 +154,7 @@ class Folder:
 
     def reference_images(self, classes: Sequence[int] | None = None) -> Labelled:
         """Those of some classes, in their order; None: of all."""
-        # Only their folders are listed: all of ImageNet would take a job longer than its images.
+        # List only the wanted class folders: listing all of ImageNet takes longer than reading one shard.
         wanted = range(len(self.classes)) if classes is None else classes
         return self._part(self.reference, wanted, self.per_class)
 

@@ -351,8 +351,8 @@ def _interval(samples: np.ndarray, shifted: bool, least: float) -> dict[str, flo
     drawn = samples[1:][~np.isnan(samples[1:])]
     if not len(drawn):
         return {"low": np.nan, "high": np.nan}
-    # An image drawn twice adds pairs of its own versions. Duplicates shift the AUC of every sample equally: the
-    # shift is bias, not uncertainty.
+    # An image drawn twice adds pairs of its own versions. Duplicates shift the AUC of every sample equally:
+    # the shift is bias, not uncertainty.
     ends = np.quantile(drawn, QUANTILES) - shifted * (drawn.mean() - samples[0])
     low, high = np.clip(ends, least, 1)
     return {"low": low, "high": high}

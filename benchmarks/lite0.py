@@ -241,7 +241,7 @@ def stages(study: Study, out: Path) -> dict[str, tuple[Path, Callable[[], Any]]]
         )),
         **{
             f"figure {name}": (out / f"figures/{name}.svg", partial(
-                figures.draw, name, inputs, out / f"figures/{name}.svg", out / f"figures/{name}.pdf", **shown
+                figures.draw, name, out / f"figures/{name}.svg", out / f"figures/{name}.pdf", inputs, **shown
             ))
             for name, (inputs, shown) in drawn.items()
         },

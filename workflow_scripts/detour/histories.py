@@ -26,7 +26,7 @@ def guessed_loss(share: float) -> float:
 
 
 def failure(history: Sequence[Row]) -> str:
-    """What shows that a training has learned nothing; empty where it has.
+    """What shows that a training may have learned nothing; empty where it did learn.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def failure(history: Sequence[Row]) -> str:
     """
     auc, guessed = max(float(row["validation_auc"]) for row in history), float(history[0]["guessed_auc"])
     if auc <= guessed:
-        return f"its validation AUC is {auc:.2f} at best, and guessing reaches {guessed:.2f}"
+        return f"its validation AUC is {auc:.2f} at best, and guessing may reach {guessed:.2f}"
     losses = [(float(row["loss"]), float(row["guessed_loss"])) for row in history if row.get("loss")]
     if losses and all(loss >= of_guessing for loss, of_guessing in losses):
         return f"its loss never falls below that of guessing, {losses[0][1]:.3f}"
@@ -43,14 +43,14 @@ def failure(history: Sequence[Row]) -> str:
 
 
 def remedy(history: Sequence[Row]) -> str:
-    """What to try where a training has learned nothing."""
+    """What to try where a training may have learned nothing."""
     if history[0].get("loss"):
         return "try scale: layer or standard, a tenth of its lr, or more epochs"
     return "try another layer, more test images, or another detector"
 
 
 def warnings(table: str | Path) -> list[str]:
-    """Detectors that learned nothing in at least half of their folds and seeds.
+    """Detectors that may have learned nothing in at least half of their folds and seeds.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def warnings(table: str | Path) -> list[str]:
         failures = [reason for history in histories if (reason := failure(history))]
         if 2 * len(failures) >= len(histories):
             found.append(
-                f"{detector} learned nothing in {len(failures)} of {len(histories)} trainings ({protocol}:"
-                f" {name}): {failures[0]}; {remedy(histories[0])}"
+                f"{detector} may have learned nothing in {len(failures)} of {len(histories)} trainings"
+                f" ({protocol}: {name}): {failures[0]}; {remedy(histories[0])}"
             )
     return found

@@ -94,7 +94,7 @@ def train(
             rows += found
             if reason := histories.failure(found):
                 logger.warning(
-                    "%s, fold %d, seed %d (%s) learned nothing: %s; %s",
+                    "%s, fold %d, seed %d (%s) may have learned nothing: %s; %s",
                     name, fold, seed, case, reason, histories.remedy(found),
                 )  # fmt: skip
         saved = {

@@ -75,8 +75,9 @@ def table(results: pd.DataFrame) -> str:
     keys = ["run", "protocol", "detector"]
     wide = results.pivot(index=[*keys, "seed"], columns="scale", values="auc")
     by_row = wide.groupby(keys)
-    shown = by_row.mean().map("{:.3f}".format)
-    for scale in (s for s in SCALES if s != "raw" and {s, "raw"} <= set(wide)):
+    scales = [scale for scale in SCALES if scale in wide]
+    shown = by_row.mean()[scales].map("{:.3f}".format)
+    for scale in scales[1:] if scales[0] == "raw" else []:
         difference = (wide[scale] - wide["raw"]).groupby(keys)
         mean, deviation = difference.mean(), difference.std()
         shown[f"{scale} - raw"] = [f"{m:+.3f} ± {d:.3f}" for m, d in zip(mean, deviation, strict=True)]

@@ -3,7 +3,9 @@
 # make test-all  make test and the slow tests (kills, clusters, whole presets), and which branches none of them takes
 # make cluster installs what SLURM and clusters of Dask need besides
 # make bench   installs the peers too; measures everything, half an hour, into benchmarks/RESULTS.md
-# make table   prints the README's table of the configuration, from the schema
+# make gpu     what needs a GPU: its tests and benchmarks, in 10 minutes and without a network
+# make table   prints the table of docs/configuration.md, from the schema
+# make rulegraph draws docs/rulegraph.svg (needs Graphviz)
 # make lock    resolves the newest versions into locks/ (needs uv)
 
 PYTHON ?= python3
@@ -15,7 +17,7 @@ INSTALL := $(BIN)/pip install --quiet --no-deps --disable-pip-version-check
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-all lint cluster bench table lock
+.PHONY: help demo test test-slow test-all lint cluster bench gpu table rulegraph lock
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -53,6 +55,12 @@ cluster: .venv/cluster
 bench: .venv/bench
 	$(BIN)/python -m benchmarks
 
+# Installs nothing, as it may have no network: it says what is missing.
+gpu:
+	@test -x $(BIN)/python || { echo "make gpu: found no $(BIN)/python, expected the environment of \`make test\`; \
+	run that once, it needs a network" >&2; exit 1; }
+	@$(BIN)/python -m benchmarks.gpu
+
 # A stamp is newer than the lock that it was installed from; a changed lock is installed over the old.
 .venv/%: locks/%.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -62,10 +70,14 @@ bench: .venv/bench
 	$(INSTALL) --no-build-isolation -r .venv/$*.lock --editable .
 	touch $@
 
-# The table of the configuration in the README.
+# The table of docs/configuration.md.
 table: .venv/run
 	$(BIN)/python -c 'import json; from detour import config; \
 	print(config.table(json.load(open("schemas/config.schema.json"))))'
+
+# The default run's rules, without the arrows that follow from others.
+rulegraph: .venv/run
+	$(BIN)/snakemake --rulegraph --forceall | tred | dot -Tsvg -Grankdir=LR -Gsize=11 -Nfontname=sans-serif -o docs/rulegraph.svg
 
 lock:
 	uv pip compile --quiet --universal --no-annotate --upgrade pyproject.toml -o locks/run.txt

@@ -57,7 +57,7 @@ def run(quick: bool) -> list[Table]:
     if quick:
         return [measured("resnet18", 64, 64, 8, 4, rounds=1), flat((20,), 16)]
     return [
-        measured("inception_v3", 342, 299, 4096 if cuda else 96, 128 if cuda else 16, rounds=2),
+        measured("inception_v3", 342, 299, 2048 if cuda else 96, 128 if cuda else 16, rounds=2),
         measured("resnet18", 64, 64, 8192 if cuda else 2048, 256 if cuda else 128, rounds=2),
         flat((2_000, 6_000, 20_000), 100),
     ]

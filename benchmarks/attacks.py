@@ -11,6 +11,7 @@ loss as far as the bare loop does.
 """
 
 import copy
+import shutil
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -62,13 +63,22 @@ SLACK = 0.2
 
 def run(quick: bool) -> list[Table]:
     cuda = torch.cuda.is_available()
+    # Triton compiles with it.
+    compiled = cuda and any(map(shutil.which, ("gcc", "clang", "cc")))
     if quick:
         return [measured("resnet18", size=64, n=2, steps=2, rounds=1, compiled=False)]
     return [
-        measured("resnet18", size=64, n=1024 if cuda else 64, steps=20, rounds=2),
+        measured(
+            "resnet18", size=64, n=1024 if cuda else 64, steps=20, rounds=2, compiled=compiled or not cuda
+        ),
         # Inductor takes minutes to compile it for a CPU.
         measured(
-            "inception_v3", size=299, n=128 if cuda else 4, steps=20 if cuda else 4, rounds=2, compiled=cuda
+            "inception_v3",
+            size=299,
+            n=128 if cuda else 4,
+            steps=20 if cuda else 4,
+            rounds=2,
+            compiled=compiled,
         ),
     ]
 

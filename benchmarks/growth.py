@@ -17,9 +17,10 @@ import torch
 
 from benchmarks import timing
 from benchmarks.sections import Table
-from detour import activations, attacks, classifiers, detectors, distances, images, medoids, neighbours, store
+from detour import activations, attacks, classifiers, distances, images, medoids, neighbours, store
 from detour.attacks import Attack
 from detour.compute import Dask
+from detour.detectors.sequences import LSTM
 from detour.images import Digits
 from detour.store import Made
 
@@ -157,7 +158,7 @@ def trained(folder: Path, n: int) -> Callable[[], object]:
     train, validation = (
         SimpleNamespace(distances=gamma(12, 100)(m), adversarial=np.arange(m) % 2 == 0) for m in (n, 200)
     )
-    lstm = detectors.LSTM(hidden=100, epochs=5, batch_size=100, lr=0.001, scale="raw")
+    lstm = LSTM(hidden=100, epochs=5, batch_size=100, lr=0.001, scale="layer")
     return partial(lstm.fit, train, validation, 0)
 
 

@@ -40,7 +40,7 @@ rule adapt:
             seed=config["seed"],
             **COMPUTE,
         ),
-        code=digest("adapt.py"),
+        code=digest_with_detector("adapt.py"),
     message:
         "adaptive: attack classifier and {wildcards.detector} by {wildcards.method} on fold {wildcards.fold}"
     script:

@@ -4,24 +4,24 @@ import json
 import os
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
-from tabulate import tabulate
 
 # Snakemake keeps nearly all that it makes: with thousands of jobs, looking for garbage took a fifth of its time.
 gc.set_threshold(100_000)
 
 SCRIPTS = Path(workflow.basedir, "workflow_scripts")
 sys.path.insert(0, str(SCRIPTS))
-# Jobs are to find this library before one that is installed from elsewhere, which no digest is of.
+# Use this checkout's library: the code digest covers only it.
 os.environ.update(
     PYTHONPATH=os.pathsep.join(filter(None, [str(SCRIPTS), os.getenv("PYTHONPATH")]))
 )
 # Threads of several jobs on the same cores are not to spin while they wait for each other.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from detour import code, folders
+from detour import code, folders, histories, methods
 from detour.config import (
     ConfigError,
     class_count,
@@ -66,11 +66,12 @@ def settings(**used):
     return json.dumps(used, sort_keys=True)
 
 
-def digest(script):
+@cache
+def digest(script, *modules):
     """What the code of a rule means, and which libraries its numbers are from."""
-    versions = code.libraries(SCRIPTS / script).items()
+    versions = code.libraries(SCRIPTS / script, *modules).items()
     used = (f"{name} {version}" for name, version in versions)
-    return ", ".join([code.digest(SCRIPTS / script), *used])
+    return ", ".join([code.digest(SCRIPTS / script, *modules), *used])
 
 
 def without(section, *keys):
@@ -90,7 +91,7 @@ MEASURE = {
     for detector in config["detectors"]
     if "metric" in detector
 }
-# Others learn the same whatever the seed.
+# Methods whose training is random; others are trained with the first seed only.
 SEEDED = ["lstm", "mlp", "lid", "fisher_mlp"]
 SEEDS = {
     name: config["seeds"] if entry["method"] in SEEDED else config["seeds"][:1]
@@ -99,7 +100,7 @@ SEEDS = {
 SHARDS = range(config["dataset"]["shards"])
 FOLDS = range(config["folds"]["count"])
 
-# What jobs need to know of the dataset; where a folder of test images is, most do not.
+# Dataset settings that affect a job; the test path is left out where it is not used.
 DATASET = without(config["dataset"], "shards", "workers")
 if DATASET["name"] == "digits":
     TEST = REFERENCE = DATASET
@@ -135,20 +136,27 @@ DISTANCES = {
 REPRESENTATIVES = {"medoid": MEDOIDS, "centroid": GAUSSIANS}
 TABLES = {
     name: f"<run>/{name}.csv"
-    for name in ("verdicts", "outcomes", "scores", "metrics", "summary")
-}
-ONE_SEED = "{detector}/seed-{seed}"
-ONE_FOLD = f"{ONE_SEED}/fold-{{fold}}"
-SEED, FOLD = (f"<run>/detectors/{one}" for one in (ONE_SEED, ONE_FOLD))
-EVALUATED = [
-    path
-    for detector, seeds in SEEDS.items()
-    for path in expand(
-        f"{SEED}/scores.csv",
-        detector=detector,
-        seed=seeds,
+    for name in (
+        "verdicts",
+        "outcomes",
+        "scores",
+        "histories",
+        "metrics",
+        "summary",
     )
-]
+}
+ONE_FOLD = "{detector}/seed-{seed}/fold-{fold}"
+FOLD = f"<run>/detectors/{ONE_FOLD}"
+EVALUATED, HISTORIES = (
+    [
+        path
+        for detector, seeds in SEEDS.items()
+        for path in expand(
+            f"{FOLD}/{table}.csv", detector=detector, seed=seeds, fold=FOLDS
+        )
+    ]
+    for table in ("scores", "history")
+)
 
 # What a method reads, as its class says: another change does not make it rerun.
 READS = {
@@ -179,7 +187,15 @@ def stores(wildcards):
     return {name: every[name] for name in read}
 
 
-# Neighbours are looked for once, as many and where any detector needs them.
+def digest_with_detector(script):
+    """The digest of a script that loads a detector, which covers that one and no other."""
+    return lambda wildcards: digest(
+        script,
+        methods.module(methods.DETECTORS[DETECTORS[wildcards.detector]["method"]]),
+    )
+
+
+# One search serves all detectors: the largest k, the union of layers.
 SEARCHING = [
     entry for entry in DETECTORS.values() if "neighbours" in READS[entry["method"]]
 ]
@@ -220,5 +236,11 @@ def show_result():
         with open(RUN / "summary.csv") as file:
             rows = [row for row in csv.DictReader(file) if row["population"] == "all"]
         table = [{name: row[name] for name in shown} for row in rows]
+        # Not above: every start of Snakemake, also in a job of a cluster, would import it.
+        from tabulate import tabulate
+
         printed = tabulate(table, headers="keys", floatfmt=".3f")
-        print(f"\n{printed}\n\nreport: {(RUN / 'report.html').resolve()}\n")
+        print(f"\n{printed}\n")
+        for warning in histories.warnings(RUN / "histories.csv"):
+            print(f"warning: {warning}\n")
+        print(f"report: {(RUN / 'report.html').resolve()}\n")

@@ -9,7 +9,7 @@ rule train:
         f"<run>/logs/detectors/{ONE_FOLD}.train.log",
     benchmark:
         f"<run>/benchmarks/detectors/{ONE_FOLD}.train.tsv"
-    # Before evaluations and figures, which are short: then no fit runs alone in the end.
+    # Start training first; it takes longest.
     priority: 1
     conda:
         "../envs/torch.yaml"
@@ -18,13 +18,14 @@ rule train:
         runtime=growing(60),
     params:
         settings=lambda wildcards: settings(
+            name=wildcards.detector,
             protocols=config["protocols"],
             fold=int(wildcards.fold),
             method=DETECTORS[wildcards.detector]["method"],
             options=without(DETECTORS[wildcards.detector], "name", "method"),
             seed=int(wildcards.seed),
         ),
-        code=digest("train.py"),
+        code=digest_with_detector("train.py"),
     message:
         "detectors: train {wildcards.detector} on fold {wildcards.fold}, seed {wildcards.seed}"
     script:
@@ -35,14 +36,13 @@ rule evaluate:
     input:
         unpack(stores),
         folds="<run>/folds.csv",
-        # Of all folds: to score one takes a tenth of the time to start a job.
-        models=expand(f"{FOLD}/model.pt", fold=FOLDS, allow_missing=True),
+        model=f"{FOLD}/model.pt",
     output:
-        f"{SEED}/scores.csv",
+        f"{FOLD}/scores.csv",
     log:
-        f"<run>/logs/detectors/{ONE_SEED}.evaluate.log",
+        f"<run>/logs/detectors/{ONE_FOLD}.evaluate.log",
     benchmark:
-        f"<run>/benchmarks/detectors/{ONE_SEED}.evaluate.tsv"
+        f"<run>/benchmarks/detectors/{ONE_FOLD}.evaluate.tsv"
     conda:
         "../envs/torch.yaml"
     resources:
@@ -53,9 +53,10 @@ rule evaluate:
             name=wildcards.detector,
             protocols=config["protocols"],
             seed=int(wildcards.seed),
+            fold=int(wildcards.fold),
         ),
-        code=digest("evaluate.py"),
+        code=digest_with_detector("evaluate.py"),
     message:
-        "detectors: evaluate {wildcards.detector}, seed {wildcards.seed}"
+        "detectors: evaluate {wildcards.detector} on fold {wildcards.fold}, seed {wildcards.seed}"
     script:
         "../workflow_scripts/evaluate.py"

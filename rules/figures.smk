@@ -34,6 +34,10 @@ for protocol, drawn in (("known", ("roc", "roc-attacks")), ("transfer", ("transf
     if protocol not in config["protocols"]:
         for figure in drawn:
             del FIGURES[figure]
+# What is trained in passes over the images.
+EPOCHS = [name for name, entry in DETECTORS.items() if "epochs" in entry]
+if EPOCHS:
+    FIGURES["histories"] = ({"histories": TABLES["histories"]}, {"detectors": EPOCHS})
 if ADAPTIVE["methods"]:
     FIGURES["adaptive"] = ({"table": "<run>/adaptive.csv", "adapted": ADAPTED}, {})
 

@@ -1,9 +1,11 @@
 rule summary:
     input:
         evaluated=EVALUATED,
+        trained=HISTORIES,
         verdicts=TABLES["verdicts"],
     output:
         scores="<run>/scores.csv",
+        histories="<run>/histories.csv",
         metrics=report(
             "<run>/metrics.csv", caption="../report/metrics.rst", category="Tables"
         ),

@@ -15,6 +15,7 @@ rule report:
         images=IMAGES["original"],
         references=REFERENCES,
         outcomes=TABLES["outcomes"],
+        histories=TABLES["histories"],
         metrics=TABLES["metrics"],
         summary=TABLES["summary"],
     output:

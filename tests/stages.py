@@ -93,7 +93,7 @@ def run(folder: Path, settings: dict[str, Any], trained: Sequence[int]) -> Stage
         for fold in trained:
             models[entry["name"], fold] = model = folder / f"{entry['name']}-{fold}.pt"
             detectors.train(
-                stores, dealt, model, model.with_suffix(".csv"), protocols=["known"], fold=fold,
+                stores, dealt, model, model.with_suffix(".csv"), name=entry["name"], protocols=["known"], fold=fold,
                 method=entry["method"], options=options, seed=settings["seeds"][0], made=made,
             )  # fmt: skip
     return Stages(classifier, sets, found, dealt, layers, stores, models)

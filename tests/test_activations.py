@@ -108,6 +108,7 @@ def test_reduced_precision_is_near_float32_and_stored_in_it(resnet, made, tmp_pa
         assert np.abs(near - x).max() < tolerance * np.abs(x).max()
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_the_gpu_gives_the_activations_of_the_cpu(resnet):
     x = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)

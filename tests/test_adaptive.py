@@ -189,7 +189,7 @@ def test_the_attacked_images_follow_the_seed_and_not_each_other():
     left = np.setdiff1d(np.arange(40), few[:1])
     assert set(few[1:]) < set(adaptive._chosen(predicted, label, 5, 0, left))
     assert set(few) != set(adaptive._chosen(predicted, label, 5, 1, np.arange(40)))
-    with pytest.raises(ValueError, match="takes no test image"):
+    with pytest.raises(ValueError, match="found no test image"):
         adaptive._chosen(label + 1, label, 5, 0, np.arange(40))
 
 

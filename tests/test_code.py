@@ -62,6 +62,25 @@ def test_relative_imports_are_followed(project):
     assert digest(project) != before
 
 
+def test_what_is_loaded_by_name_counts_with_all_that_it_imports(project):
+    def digests() -> tuple[str, str]:
+        code._meaning.cache_clear()
+        return code.digest(project / "script.py"), code.digest(project / "script.py", "lib.stranger")
+
+    alone, with_stranger = digests()
+    (project / "lib/stranger.py").write_text("from lib.unheard import Y\n\nX = Y\n")
+    (project / "lib/unheard.py").write_text("import scipy\n\nY = 1\n")
+    assert digests()[0] == alone
+    changed = digests()[1]
+    assert changed != with_stranger
+    (project / "lib/unheard.py").write_text("import scipy\n\nY = 2\n")
+    assert digests()[1] != changed
+    assert set(code.libraries(project / "script.py")) == {"numpy"}
+    assert set(code.libraries(project / "script.py", "lib.stranger")) == {"numpy", "scipy"}
+    with pytest.raises(ModuleNotFoundError, match=r"its module 'lib.strange' is not in .*methods.py"):
+        code.digest(project / "script.py", "lib.strange")
+
+
 def test_libraries_are_those_that_give_numbers_by_their_feature_release(project, monkeypatch):
     def libraries() -> dict[str, str]:
         code._meaning.cache_clear()

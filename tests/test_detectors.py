@@ -1,6 +1,8 @@
 import ast
+import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,13 +15,16 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from conftest import SMALL
 from detour import (
     activations,
     attacks,
+    config,
     detectors,
     distances,
     folds,
     gaussians,
+    histories,
     medoids,
     neighbours,
     seeds,
@@ -27,23 +32,14 @@ from detour import (
 )  # fmt: skip
 from detour.artefacts import TakenOverError
 from detour.attacks import Attack
-from detour.detectors import (
-    KNN,
-    LID,
-    LSTM,
-    MLP,
-    Energy,
-    Fisher,
-    FisherMLP,
-    KNNDistance,
-    Logistic,
-    Mahalanobis,
-    MaxSoftmax,
-    Run,
-    Versions,
-    layers,
-)  # fmt: skip
-from detour.detectors.linear import Regression
+from detour.detectors import layers
+from detour.detectors.confidence import Energy, MaxSoftmax
+from detour.detectors.fisher import Fisher, FisherMLP
+from detour.detectors.layers import LID, KNNDistance, Mahalanobis
+from detour.detectors.linear import Regression, scaling
+from detour.detectors.neighbours import KNN
+from detour.detectors.sequences import LSTM, MLP, Logistic
+from detour.detectors.versions import Run, Versions
 from detour.images import Digits, Labelled
 
 N, L, C, WIDTH = 600, 4, 3, 6
@@ -98,7 +94,7 @@ def run(rng, write_store, references, made, tmp_path) -> Run:
 
 
 def lstm(**changed) -> LSTM:
-    return LSTM(**{"hidden": 16, "epochs": 15, "batch_size": 32, "lr": 0.01, "scale": "raw"} | changed)
+    return LSTM(**{"hidden": 16, "epochs": 15, "batch_size": 32, "lr": 0.01, "scale": "layer"} | changed)
 
 
 TRAIN, VALIDATION, TEST = np.arange(80), np.arange(80, 100), np.arange(100, 120)
@@ -117,7 +113,7 @@ def test_rows_are_all_versions_of_the_sources(run):
 
 
 def mlp(**changed) -> MLP:
-    return MLP(**{"hidden": 16, "epochs": 15, "batch_size": 32, "lr": 0.01, "scale": "standard"} | changed)
+    return MLP(**{"hidden": 16, "epochs": 15, "batch_size": 32, "lr": 0.01, "scale": "layer"} | changed)
 
 
 PERCEPTRON = {
@@ -127,9 +123,10 @@ PERCEPTRON = {
 DETECTORS = {
     "lstm": lambda: lstm(),
     "lstm, standard": lambda: lstm(scale="standard"),
+    "lstm, raw": lambda: lstm(scale="raw"),
     "lstm, bidirectional": lambda: lstm(bidirectional=True),
     "mlp": lambda: mlp(),
-    "logistic": lambda: Logistic(c=[0.1, 10]),
+    "logistic": lambda: Logistic(c=[0.1, 10], scale="layer"),
     "knn_distance": lambda: KNNDistance(k=[1, 5], c=[1]),
     "mahalanobis": lambda: Mahalanobis(c=[0.1, 10]),
     "lid": lambda: LID(batch=40, k=[5, 15], c=[1]),
@@ -204,7 +201,8 @@ def test_mlp_is_one_hidden_layer_of_relus(run):
     detector, test = mlp(epochs=1), Versions(run, TEST)
     detector.fit(Versions(run, TRAIN), Versions(run, VALIDATION), seed=0)
     train = Versions(run, TRAIN).distances.astype(np.float64)
-    x = ((test.distances - train.mean(0)) / train.std(0, ddof=1)).reshape(len(test.source), -1)
+    mean, std = (f(train, axis=(0, 2), keepdims=True) for f in (np.mean, np.std))
+    x = ((test.distances - mean) / std).reshape(len(test.source), -1)
     w, b, v, a = (value.double().numpy() for value in detector.state()["net"].values())
     expected = np.maximum(x @ w.T + b, 0) @ v.T + a
     np.testing.assert_allclose(detector.score(test), expected[:, 0], rtol=1e-4, atol=1e-5)
@@ -223,10 +221,10 @@ def test_logits_of_distances_have_a_gradient_and_are_the_score(run, name):
 
 def test_training_is_that_of_a_data_loader(run):
     """The same batches, so the same numbers, as of the loop in any tutorial."""
-    detector, train = lstm(epochs=3), Versions(run, TRAIN)
+    detector, train = lstm(epochs=3, scale="raw"), Versions(run, TRAIN)
     detector.fit(train, Versions(run, VALIDATION), seed=5)
     torch.manual_seed(5)
-    other = lstm()
+    other = lstm(scale="raw")
     other._build(L, C)
     rows = torch.utils.data.TensorDataset(
         torch.from_numpy(train.distances), torch.from_numpy(train.adversarial).float()
@@ -477,16 +475,102 @@ def test_the_regression_bears_a_number_that_never_changes(rng):
     assert roc_auc_score(y, regression.score(x)) == 1
 
 
+@pytest.mark.parametrize("scale", ["layer", "standard"])
+def test_scales_are_those_of_numpy_and_bear_what_never_changes(rng, scale):
+    x = rng.gamma(4, size=(50, L, C)).astype(np.float32) * np.arange(1, L + 1)[:, None]
+    x[:, 1] = 7.3
+    mean, std = (found.numpy() for found in scaling(torch.from_numpy(x), scale))
+    axes = (0, 2) if scale == "layer" else 0
+    np.testing.assert_allclose(mean, x.mean(axes, dtype=float, keepdims=True), rtol=1e-5)
+    expected = x.std(axes, dtype=float, keepdims=True)
+    np.testing.assert_allclose(std[:, [0, 2, 3]], expected[:, [0, 2, 3]], rtol=1e-5)
+    assert (std[:, 1] == 1).all()
+
+
+def test_what_never_changed_in_training_is_no_infinity_in_the_test(write_store):
+    """A distance that is 0 on all training images and not on those of an attack that is not known."""
+    values = np.random.default_rng(0).gamma(4, size=(2, 60, L, C)).astype(np.float32)
+    values[1, :, -1] += 4
+    values[:, :, 0, 0] = 0
+    unseen = values[1].copy()
+    unseen[:, 0, 0] = 20
+    sets = {"original": values[0], "attack": values[1], "unseen": unseen}
+    run = Run(distances={name: write_store(name, {"distances": rows}) for name, rows in sets.items()})
+    parts = [Versions(run, rows, ["original", "attack"]) for rows in (np.arange(40), np.arange(40, 50))]
+    test = Versions(run, np.arange(50, 60), ["original", "unseen"])
+    for detector in (lstm(scale="standard"), mlp(scale="standard"), Logistic(c=[1], scale="standard")):
+        detector.fit(*parts, seed=0)
+        assert np.isfinite(detector.score(test)).all()
+
+
+LEARNING = {
+    "lstm": {},
+    "lstm, bidirectional": {"bidirectional": True},
+    "mlp": {},
+    "logistic": {"c": [0.1]},
+}
+
+
+@pytest.fixture(scope="module")
+def thousand() -> tuple[SimpleNamespace, SimpleNamespace]:
+    """Training and validation of 12 x 1,000 distances on the scale of those of a network trained on ImageNet.
+
+    Means of 22 to 59 a layer; the attack moves an image away from all classes at the last layers, by half as
+    much again as images differ.
+    """
+    rng = np.random.default_rng(0)
+    adversarial = np.arange(400) % 2 == 1
+    image, medoid = rng.normal(size=(400, 12, 1)), rng.normal(size=(1, 12, 1000))
+    image[adversarial, -4:] += 1.5
+    mean = np.linspace(22, 59, 12)[:, None]
+    values = mean * (1 + 0.1 * image + 0.15 * medoid + 0.05 * rng.normal(size=(400, 12, 1000)))
+    parts = (
+        SimpleNamespace(distances=values[rows].astype(np.float32), adversarial=adversarial[rows])
+        for rows in (slice(300), slice(300, None))
+    )
+    return tuple(parts)
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_the_defaults_learn_at_a_thousand_classes(thousand, name):
+    history = trained_by_default(thousand, name, {})
+    assert not histories.failure(history), history
+    assert max(row["validation_auc"] for row in history) > 0.9
+
+
+@pytest.mark.parametrize("name", ["lstm", "lstm, bidirectional"])
+def test_raw_distances_of_a_thousand_classes_teach_nothing_and_it_is_said(thousand, name):
+    """So that the test above can fail."""
+    history = trained_by_default(thousand, name, {"scale": "raw"})
+    assert "its validation AUC is 0.5" in histories.failure(history)
+
+
+def trained_by_default(parts, name: str, changed: dict) -> list[dict]:
+    """Five epochs with the options that a configuration without any has."""
+    method = name.split(",")[0]
+    entry = {"name": "d", "method": method, **LEARNING[name], **changed}
+    schema = json.loads((Path(__file__).parents[1] / "schemas/config.schema.json").read_text())
+    (filled,) = config.load(SMALL | {"detectors": [entry]}, schema)["detectors"]
+    told = ("name", "method", "representative", "metric")
+    options = {key: value for key, value in filled.items() if key not in told}
+    if "epochs" in options:
+        options["epochs"] = 5
+    train, validation = parts
+    counts = [int((validation.adversarial == which).sum()) for which in (False, True)]
+    history = detectors.detector(method, **options).fit(train, validation, seed=0)
+    return [row | {"guessed_auc": histories.guessed_auc(*counts)} for row in history]
+
+
 TRAINING = {"epochs": 2, "batch_size": 32, "lr": 0.01}
 
 
 @pytest.mark.parametrize(
     ("method", "options"),
     [
-        ("lstm", {"hidden": 8, "scale": "standard", **TRAINING}),
+        ("lstm", {"hidden": 8, "scale": "layer", **TRAINING}),
         ("lstm", {"hidden": 8, "scale": "raw", "bidirectional": True, "weight_decay": 0.1, **TRAINING}),
         ("mlp", {"hidden": 8, "scale": "standard", "patience": 1, **TRAINING}),
-        ("logistic", {"c": [0.1, 1]}),
+        ("logistic", {"c": [0.1, 1], "scale": "layer"}),
         ("knn", {"layer": "layer", "k": [3, 9]}),
         ("knn", {"layer": "best", "k": [3, 9]}),
         ("knn_distance", {"k": [3, 9], "c": [1]}),
@@ -503,9 +587,9 @@ def test_a_trained_detector_comes_back_from_its_file(run, made, tmp_path, method
     table.loc[VALIDATION, "fold-0"], table.loc[TEST, "fold-0"] = "validation", "test"
     table.to_csv(tmp_path / "folds.csv")
     folds, model, scores = (tmp_path / name for name in ("folds.csv", "model.pt", "scores.csv"))
-    job = {"protocols": ["known"], "fold": 0, "method": method, "options": options, "seed": 0}
+    job = {"name": "d", "protocols": ["known"], "fold": 0, "method": method, "options": options, "seed": 0}
     detectors.train(run, folds, model, tmp_path / "history.csv", made=made, **job)
-    detectors.evaluate(run, folds, [model], scores, name="d", protocols=["known"], seed=0)
+    detectors.evaluate(run, folds, model, scores, name="d", protocols=["known"], seed=0, fold=0)
     found = pd.read_csv(scores)
     found = found[found["role"] == "test"]
     assert list(found["source"]) == [*TEST, *TEST]
@@ -520,6 +604,7 @@ def test_a_job_that_was_begun_anew_loses_its_detector_to_the_later_start(run, ma
     pd.DataFrame({"source": [0, 1], "fold-0": ["train", "validation"]}).to_csv(tmp_path / "folds.csv")
     paths = [tmp_path / name for name in ("folds.csv", "model.pt", "history.csv")]
     job = {
+        "name": "knn",
         "protocols": ["known"],
         "fold": 0,
         "method": "knn",

@@ -177,3 +177,23 @@ def test_intervals_are_those_of_the_summary(tables):
     drawn = np.concatenate([found.lines[0].get_xdata() for found in figure.axes[0].containers])
     expected = table[table["population"] == "all"]["value"]
     np.testing.assert_allclose(np.sort(drawn.astype(float)), np.sort(expected))
+
+
+def test_histories_are_the_means_of_each_case_with_what_guessing_gives(tmp_path, rng):
+    rows = [
+        {"detector": name, "protocol": "known", "case": case, "seed": 0, "fold": fold, "epoch": epoch,
+         "loss": rng.random(), "guessed_loss": 0.5, "validation_auc": rng.random(), "guessed_auc": 0.6}
+        for name in ("one", "two") for case in ("all", "NA") for fold in range(3) for epoch in (1, 2, 3)
+    ]  # fmt: skip
+    table = pd.DataFrame(rows)
+    table.to_csv(tmp_path / "histories.csv", index=False)
+    figure = figures.histories(tmp_path / "histories.csv", detectors=["two", "one"])
+    for row, value in enumerate(("loss", "validation_auc")):
+        for column, name in enumerate(("two", "one")):
+            axes = figure.axes[2 * row + column]
+            drawn = [line for line in axes.lines if line.get_label().startswith("known")]
+            assert [line.get_label() for line in drawn] == ["known: all", "known: NA"]
+            for line, case in zip(drawn, ("all", "NA"), strict=True):
+                found = table[(table["detector"] == name) & (table["case"] == case)]
+                np.testing.assert_allclose(line.get_ydata(), found.groupby("epoch")[value].mean())
+            assert {line.get_ydata()[0] for line in axes.lines if line not in drawn} == {(0.5, 0.6)[row]}

@@ -24,3 +24,15 @@ def test_an_uncaught_exception_ends_in_the_log(tmp_path):
     assert ran.returncode == 1
     assert ran.stderr.strip() == "KeyError: 'key'"
     assert re.search(r"(?s)the job failed.*Traceback.*KeyError: 'key'", (tmp_path / "a.log").read_text())
+
+
+def test_a_warning_of_a_job_is_on_the_console_too(tmp_path):
+    script = (
+        f"import logging, warnings; from detour import logs; logs.to_file({str(tmp_path / 'a.log')!r});"
+        " logging.getLogger('detour.stage').warning('left out: x'); logging.getLogger('detour').info('going on');"
+        " warnings.warn('of a library')"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stderr == "warning: left out: x\n"
+    log = (tmp_path / "a.log").read_text()
+    assert all(text in log for text in ("left out: x", "going on", "of a library"))

@@ -37,7 +37,10 @@ def test_names_tell_the_cases_apart(protocol):
 
 N, L, C, FOLDS = 300, 3, 4, 3
 SETS = ["original", *ATTACKS]
-LSTM = {"method": "lstm", "options": {"hidden": 8, "epochs": 8, "batch_size": 50, "lr": 0.02, "scale": "raw"}}
+LSTM = {
+    "method": "lstm",
+    "options": {"hidden": 8, "epochs": 8, "batch_size": 50, "lr": 0.02, "scale": "layer"},
+}
 
 
 @pytest.fixture
@@ -70,13 +73,14 @@ def run(rng, write_store):
 
 def scored(run, table, made, protocol: str, count: int = 1, seed: int = 0) -> pd.DataFrame:
     """The scores of the first folds."""
-    models = [table.with_name(f"model-{fold}.pt") for fold in range(count)]
-    for fold, model in enumerate(models):
-        job = {"protocols": [protocol], "fold": fold, "seed": seed, "made": made}
-        detectors.train(run, table, model, table.with_name("history.csv"), **job, **LSTM)
-    path = table.with_name("scores.csv")
-    detectors.evaluate(run, table, models, path, name="lstm", protocols=[protocol], seed=seed)
-    return pd.read_csv(path)
+    tables = []
+    for fold in range(count):
+        model, path = table.with_name(f"model-{fold}.pt"), table.with_name("scores.csv")
+        job = {"name": "lstm", "protocols": [protocol], "fold": fold, "seed": seed}
+        detectors.train(run, table, model, table.with_name("history.csv"), made=made, **job, **LSTM)
+        detectors.evaluate(run, table, model, path, **job)
+        tables.append(pd.read_csv(path))
+    return pd.concat(tables, ignore_index=True)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -141,6 +145,6 @@ def test_a_planted_leak_is_refused(run, table, made, role):
     source = dealt["source"][dealt["fold-0"] == role].iloc[0]
     dealt.loc[dealt["source"] == source, "fold-0"] = "test"
     dealt.to_csv(table, index=False)
-    paths = [table.with_name("model-0.pt")], table.with_name("scores.csv")
+    paths = table.with_name("model-0.pt"), table.with_name("scores.csv")
     with pytest.raises(ValueError, match=f"source {source} was in {role} and is in the test of fold 0"):
-        detectors.evaluate(versions, table, *paths, name="lstm", protocols=["known"], seed=0)
+        detectors.evaluate(versions, table, *paths, name="lstm", protocols=["known"], seed=0, fold=0)

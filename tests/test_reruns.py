@@ -169,6 +169,7 @@ CODE = {
                 rf"(images|activations|neighbours|distances/[^/]*)/(step|noise)|{JUDGED}"),
     "medoids": (f"{LIBRARY}/medoids.py", "CACHED = 2**18", "CACHED = 2**17",
                 rf"medoids/.*|distances/medoid-l2/.*|figures/path.*|detectors/lstm/.*|{ATTACKED}|{SCORED}"),
+    "one detector": (f"{LIBRARY}/detectors/neighbours.py", "1 - agree", "1.0 - agree", rf"detectors/knn/.*|{SCORED}"),
     "figures": (f"{LIBRARY}/figures.py", '"#0072B2"', '"#0072B3"', r"figures/.*|report\.html"),
     "one script": ("workflow_scripts/fold.py", "import json", "import json\nNEW = 1", rf"folds\.csv|{TRAINED}"),
     "template of the report": ("report/report.html", "<body", "<body class='new'", r"report\.html"),
@@ -277,7 +278,9 @@ def test_one_image(in_folders, how):
 
 def test_a_new_class(in_folders):
     shutil.copytree(in_folders.folder / "reference/digit0", in_folders.folder / "reference/another")
-    torch.save(classifiers.untrained("small_resnet", 4, seed=0).state_dict(), in_folders.folder / "weights.pt")
+    torch.save(
+        classifiers.untrained("small_resnet", 4, seed=0).state_dict(), in_folders.folder / "weights.pt"
+    )
     assert_reruns(".*", in_folders, "distances")
 
 

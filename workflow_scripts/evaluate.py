@@ -10,4 +10,4 @@ torch.set_num_threads(snakemake.threads)
 settings = json.loads(snakemake.params.settings)
 stores = {name: snakemake.input.get(name, ()) for name in STORES}
 run = Run.of(**stores)
-detectors.evaluate(run, snakemake.input.folds, snakemake.input.models, snakemake.output[0], **settings)
+detectors.evaluate(run, snakemake.input.folds, snakemake.input.model, snakemake.output[0], **settings)

@@ -1,7 +1,7 @@
 """Adaptive attacks: on the classifier and on the detector at once, by an attacker who knows both.
 
-Activations, distances and detector are one differentiable function of the pixels, so that both losses can be
-descended. What is reported is computed from the stored bytes, in the way of the other stages.
+Activations, distances and detector are one differentiable function of the pixels, so that both losses have a
+gradient. All reported figures are computed from the stored bytes, as in the other stages.
 """
 
 import math
@@ -38,15 +38,15 @@ class Adaptive:
     method
         One of `METHODS`.
     eps
-        L-infinity budgets, each attacked with on its own.
+        L-infinity budgets, each of a separate attack.
     steps, step
         Number of steps, and the size of the first in units of eps / steps; it shrinks linearly to 0.
     weight
-        Of the detection score in `pgd`, of the distances in `medoids`; lambda of the literature.
+        Weight of the detection score in `pgd`, of the distances in `medoids`; the literature's lambda.
     target
         `dataset`, `random`: as in `detour.attacks.Attack`; `none`: any class but the true one is wanted.
     images
-        Test images of the fold that are attacked, at most.
+        Largest number of the fold's test images that are attacked.
     fpr
         False positive rate of the detector.
     """
@@ -62,10 +62,10 @@ class Adaptive:
 
 
 class Differentiable(Detector, Protocol):
-    """A detector that can be descended."""
+    """A detector with a gradient."""
 
     def logits(self, distances: Tensor, activations: Mapping[str, Tensor]) -> Tensor:
-        """Those of `score`, [m], with their gradient.
+        """The logits behind `score`, [m], with their gradient.
 
         Parameters
         ----------
@@ -77,7 +77,7 @@ class Differentiable(Detector, Protocol):
 
 @dataclass(frozen=True)
 class Seen:
-    """What a defence makes of a batch.
+    """The outputs of a classifier and its detector for a batch.
 
     Attributes
     ----------
@@ -101,7 +101,7 @@ class Defence:
     classifier
         Frozen.
     layers, medoids
-        Where it is looked at, and the medoids there, float32 [C, N_l] each.
+        Layers that are compared, and their medoids, float32 [C, N_l] each.
     threshold
         Images with a higher score are flagged.
     """
@@ -123,9 +123,9 @@ class Defence:
     def __call__(self, x: Tensor) -> Seen:
         logits = self.classifier(x)
         averages = {name: self._recorder.averages[name] for name in self.layers}
-        found = torch.stack(
+        measured = torch.stack(
             [
-                # Its gradient at distance 0 is 0; and through products it would lose digits.
+                # The gradient at distance 0 is 0; a distance by matrix products would lose digits.
                 torch.cdist(average, m, compute_mode="donot_use_mm_for_euclid_dist")
                 for average, m in zip(averages.values(), self._medoids, strict=True)
             ],
@@ -133,13 +133,13 @@ class Defence:
         )
         # On the CPU: cuDNN has no gradient of recurrent networks in evaluation, and this one is small.
         on_cpu = {name: average.cpu() for name, average in averages.items()}
-        score = self.detector.logits(found.cpu(), on_cpu).float().to(self.device)
-        return Seen(logits, found, score)
+        score = self.detector.logits(measured.cpu(), on_cpu).float().to(self.device)
+        return Seen(logits, measured, score)
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Of a batch whose pixels are `x`; each [b], with its graph.
+    """Losses of a batch with pixels `x`; each [b], with its graph.
 
     Attributes
     ----------
@@ -174,7 +174,7 @@ def _selective(losses: Losses, weight: float) -> Tensor:
 def _orthogonal(losses: Losses, weight: float) -> Tensor:
     """Bryniarski et al. 2021, Orthogonal PGD: Selective PGD, each gradient orthogonal to the other loss's.
 
-    So that a step for one loss leaves the other as it is, to first order and before the sign is taken.
+    Before the sign is taken, a step for one loss then leaves the other unchanged to first order.
     """
     classification = _gradient(losses.classification, losses.x, again=True)
     detection = _gradient(losses.detection, losses.x)
@@ -200,8 +200,8 @@ METHODS: dict[str, Callable[[Losses, float], Tensor]] = {
 
 
 def _gradient(loss: Tensor, x: Tensor, *, again: bool = False) -> Tensor:
-    """Of each image's loss; `again` keeps the graph for another."""
-    # The sum, because no image's loss depends on another's pixels.
+    """Gradient of each image's loss; `again` keeps the graph for another one."""
+    # The gradient of the sum: no image's loss depends on another's pixels.
     return torch.autograd.grad(loss.sum(), x, retain_graph=again)[0]
 
 
@@ -228,9 +228,9 @@ def losses_of(seen: Seen, x: Tensor, wanted: Tensor, aim: Tensor, start: Tensor)
     Parameters
     ----------
     x : float [b, 3, H, W]
-        What was seen.
+        The pixels.
     wanted : bool [b, C]
-        The classes that an image is to be taken for.
+        Classes that the attacker wants an image to have.
     aim : int64 [b]
         The class of the medoids to match.
     start : float [b, L]
@@ -253,7 +253,7 @@ def _to(c: Tensor, distances: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Evasion:
-    """What an attack found for a batch, and its course.
+    """The result of an attack on a batch, and its losses step by step.
 
     Attributes
     ----------
@@ -272,16 +272,16 @@ def evade(
 ) -> Evasion:
     """Attack one batch by projected steps along the sign of a gradient, from the images themselves.
 
-    The gradient is taken at the rounded pixels, and of all iterates, rounded, one is kept for each image:
-    rather one that is classified as wanted and not flagged than one that is classified as wanted, and rather
-    that than another; among equals that of the least detection score, or, where none is classified as
-    wanted, of the least classification loss.
+    Gradients are computed at the rounded pixels, and the best of all rounded iterates of an image is kept.
+    One that is classified as wanted and not flagged is better than one that is only classified as wanted, and
+    that is better than the others. Among equals, the lowest detection score is best or, if none is classified
+    as wanted, the lowest classification loss.
 
     Parameters
     ----------
     images : uint8 [b, 3, H, W]
     wanted : bool [b, C]
-        The classes that an image is to be taken for.
+        Classes that the attacker wants an image to have.
     eps : int64 [b]
         Budget of each image, in pixels of 255.
 
@@ -319,32 +319,32 @@ def evade(
             size = attack.step * budget / attack.steps * (1 - i / attack.steps)
             direction = METHODS[attack.method](losses, attack.weight).sign().float()
             moving = (moving - size * direction).clamp(low, high)
-    found = kept.to(torch.uint8).cpu().numpy()
-    spent = np.abs(found.astype(np.int16) - images).max((1, 2, 3), initial=0)
+    perturbed = kept.to(torch.uint8).cpu().numpy()
+    spent = np.abs(perturbed.astype(np.int16) - images).max((1, 2, 3), initial=0)
     if (spent > eps).any():
         row = (spent - eps).argmax()
         raise RuntimeError(f"{attack.method}: moved a pixel by {spent[row]}, its eps is {eps[row]}")
     classification, detection = torch.stack(course, dim=2).cpu().numpy().transpose(1, 0, 2)
-    return Evasion(found, classification, detection)
+    return Evasion(perturbed, classification, detection)
 
 
 def judge(
     classifier: Classifier, layers: list[str], medoids: Sequence[np.ndarray], detector: Differentiable,
     images: np.ndarray, batch_size: int,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """What images are taken for, int64 [n], and their detection score, float64 [n], as the stages have it."""
+    """Predicted classes, int64 [n], and detection scores, float64 [n], computed as in the other stages."""
     batches = (torch.from_numpy(images[i : i + batch_size]) for i in range(0, len(images), batch_size))
     recorded = list(record(classifier, layers, ((x, torch.zeros(len(x))) for x in batches)))
 
     def all_of(name: str) -> np.ndarray:
         return np.concatenate([batch[name] for batch in recorded])
 
-    found = {name: all_of(name) for name in layers}
-    measured = [distances(found[name], m) for name, m in zip(layers, medoids, strict=True)]
+    averages = {name: all_of(name) for name in layers}
+    measured = [distances(averages[name], m) for name, m in zip(layers, medoids, strict=True)]
     with torch.no_grad():
         score = detector.logits(
             torch.from_numpy(np.stack(measured, axis=1).astype(np.float32)),
-            {name: torch.from_numpy(activations) for name, activations in found.items()},
+            {name: torch.from_numpy(activations) for name, activations in averages.items()},
         )
     return all_of("predicted"), score.double().numpy()
 
@@ -354,7 +354,7 @@ def adapt(
     medoids: Sequence[str | Path], folds: str | Path, model: str | Path, out: str | Path, *,
     adaptive: Adaptive, name: str, fold: int, seed: int, batch_size: int, device: str, made: Made,
 ) -> None:  # fmt: skip
-    """Attack test images of a fold that are classified right, with every eps, and store what comes of it.
+    """Attack test images of a fold that are classified right, at every eps, and store the results.
 
     Rows are images times eps, eps slowest: images uint8 [m, 3, H, W]; eps, source, label, target (-1 where
     there is none), predicted and linf (the largest change of a pixel of 255) int64 [m]; score float64 [m];
@@ -368,9 +368,9 @@ def adapt(
     medoids
         Stores of the medoids, in the order of the layers.
     model
-        Of the detector, trained on this fold.
+        Model of the detector, trained on this fold.
     seed
-        Of this run: which images are attacked, and random targets.
+        Seed of this run, for the choice of images and for random targets.
     """
     detector: Differentiable = detectors.load(model)  # type: ignore[assignment]
     run = Run(distances={ORIGINAL: distances}, activations={ORIGINAL: activations})
@@ -437,10 +437,13 @@ def adapt(
 def _chosen(
     predicted: np.ndarray, label: np.ndarray, at_most: int, seed: int, tested: np.ndarray
 ) -> np.ndarray:
-    """Sources, ascending, of some of those that are classified right; another image changes no draw."""
+    """Sources, ascending, drawn from those classified right; one more image changes no other's draw."""
     right = tested[predicted[tested] == label[tested]]
     if not len(right):
-        raise ValueError("adaptive: the classifier takes no test image of the fold for what it is")
+        raise ValueError(
+            "adaptive: found no test image of the fold that is classified right, expected at least one; use"
+            " another of `adaptive.folds`, more test images or a better classifier"
+        )
     order = np.argsort([draw(seed, "images of adaptive", source).random() for source in right])
     return np.sort(right[order[:at_most]])
 
@@ -457,7 +460,7 @@ def tabulate(adapted: Sequence[str | Path], out: str | Path) -> None:
 
     `succeeded` counts the images that are classified as wanted, `flagged` all that the detector flags, and
     `evaded` those that are classified as wanted and not flagged; `share` is evaded of all images, `low` and
-    `high` Wilson's 95 % interval of it, of images alone: the detector and the fold are what they are.
+    `high` its 95 % interval by Wilson, over images alone: it does not cover other detectors or folds.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ def auc(adversarial: np.ndarray, scores: np.ndarray) -> float:
     if count := np.isnan(scores).sum():
         raise ValueError(
             f"scores: {count} of {len(scores)} are not numbers; if this is a training, it has diverged: use a"
-            " smaller lr, or scale: standard"
+            " smaller lr, or scale: layer"
         )
     negative, positive = np.sort(scores[~adversarial]), scores[adversarial]
     won = sum(np.searchsorted(negative, positive, side).sum() for side in ("left", "right"))

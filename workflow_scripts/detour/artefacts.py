@@ -9,26 +9,26 @@ from pathlib import Path
 
 
 class TakenOverError(RuntimeError):
-    """Another process began to write the same artefact later."""
+    """Another process has started to write the same artefact since."""
 
 
 @contextmanager
 def written(path: str | Path) -> Iterator[Path]:
-    """Give a path to write to, which becomes `path` if the block ends well and vanishes if not.
+    """Give a path to write to, which becomes `path` if the block ends well and is removed otherwise.
 
-    Of several writers of one path the one that began last wins. A job outlives its Snakemake where only that
-    was killed, and the same command begins the job anew: the earlier one must do no harm. So a block holds
-    the work itself where that takes long, not only the writing.
+    Of several writers of one path, the one that started last wins. If only Snakemake was killed, its jobs go
+    on, and the same command starts them again: the earlier ones must then do no harm. So where the work takes
+    long, all of it belongs into the block, not only the writing.
 
     Yields
     ------
     Path
-        A hidden file of this writer's own beside `path`, with the same ending; empty.
+        An empty hidden file beside `path`, for this writer alone, with the same ending.
 
     Raises
     ------
     TakenOverError
-        If another writer has begun since.
+        If another writer has started since.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def written(path: str | Path) -> Iterator[Path]:
     try:
         with part.open("xb") as own:
             yield part
-            # The next writer removes the part; one made again under its name is not the file opened here.
+            # A later writer removes the part; another file of its name is not the one that was opened here.
             try:
                 if not os.path.samestat(os.fstat(own.fileno()), part.stat()):
                     raise FileNotFoundError(part)
@@ -55,16 +55,16 @@ def written(path: str | Path) -> Iterator[Path]:
 
 
 def _parts(path: Path) -> list[Path]:
-    """What unfinished writers of an artefact have left, or are writing."""
+    """Part files of an artefact, left behind or still being written."""
     name = re.compile(rf"\.part-\d+-[0-9a-f]{{8}}-{re.escape(path.name)}")
     return [other for other in path.parent.iterdir() if name.fullmatch(other.name)]
 
 
 def _keep(folder: Path) -> None:
-    """Have a rename outlive a loss of power."""
+    """Make a rename survive a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        # Some network file systems know no fsync of folders; the artefact is whole all the same.
+        # Some network file systems cannot fsync a folder; the artefact is complete all the same.
         with suppress(OSError):
             os.fsync(descriptor)
     finally:

@@ -44,7 +44,7 @@ from detour.store import NO_TARGET, Made
 
 NORMS = {"linf": np.inf, "l2": 2, "l1": 1}
 
-# What float32 may add to a value that is within its budget, in pixels of 255.
+# Rounding error that float32 may add to a value within its budget, in pixels of 255.
 SLACK = 1e-4
 
 
@@ -55,10 +55,10 @@ class Attack:
     Parameters
     ----------
     eps
-        Budget of the change of an image, in `norm`; None: none.
+        Budget of the change of an image, in `norm`; None: no budget.
     target
         `dataset`: the target stored with the image; `random`: one drawn for this attack; `none`: untargeted,
-        away from the true class; None: the method looks at no class.
+        away from the true class; None: the method uses no class.
     norm
         `linf`, `l2` or `l1`.
     steps, step
@@ -66,17 +66,17 @@ class Attack:
     random_start
         Whether PGD starts at a random point of the ball.
     decay
-        Of the momentum.
+        Decay of the momentum.
     sparsity
         Percentage of the values that a step of `sparse_l1` leaves alone.
     samples
-        Of a step of an attack without gradients.
+        Points, or pairs of them, that a step of an attack without gradients looks at.
     delta
-        How far SPSA looks.
+        Distance from the image to the points that SPSA looks at, in pixels of 255.
     lr
         Rate of Adam: of SPSA in pixels of 255, of Carlini-Wagner in the space of tanh.
     searches, confidence
-        Rounds of Carlini-Wagner's search for its constant, and the margin of the logits that is asked for.
+        Rounds of Carlini-Wagner's search for its constant, and the margin of the logits that is required.
     """
 
     name: str
@@ -123,7 +123,7 @@ class Batch:
     seeds
         One per image, for attacks that draw.
     starts
-        Gives, by class, an image uint8 [3, H, W] that the classifier takes for it.
+        Returns, for each class, an image uint8 [3, H, W] that is classified as it.
     """
 
     x: Tensor
@@ -209,8 +209,8 @@ def _sparse_l1(classifier: Classifier, batch: Batch, attack: Attack) -> Tensor:
 def _carlini_wagner(classifier: Classifier, batch: Batch, attack: Attack) -> Tensor:
     """Carlini and Wagner 2017: the least c f + |change|^2 by Adam, c by bisection, for each image.
 
-    The classifier sees the pixels rounded and the gradient passes the rounding, so that what is found is
-    adversarial as bytes; an image for which nothing is found stays as it is.
+    The classifier sees rounded pixels, and the gradient ignores the rounding, so that the result is
+    adversarial as bytes. An image for which the search fails stays unchanged.
     """
 
     def rounding(x: Tensor) -> Tensor:
@@ -219,7 +219,7 @@ def _carlini_wagner(classifier: Classifier, batch: Batch, attack: Attack) -> Ten
     x, y = batch.x, batch.y
     weight, low, high = (x.new_full((len(x),), value) for value in (0.01, 0, torch.inf))
     best, least = x.clone(), x.new_full((len(x),), torch.inf)
-    # Its own scale would weigh the loss against the change.
+    # Undo float16's gradient scale, which would change the trade-off of loss and change.
     scale = LOSS_SCALE if classifier.dtype is torch.float16 else 1
     classes = classifier(x[:1]).shape[1]
     handicap = torch.nn.functional.one_hot(y, classes) * attack.confidence * (-1 if attack.targeted else 1)
@@ -265,12 +265,12 @@ def _spsa_of(classifier: Classifier, x: Tensor, y: Tensor, seed: int, attack: At
 def _hop_skip_jump(classifier: Classifier, batch: Batch, attack: Attack) -> Tensor:
     """Chen et al. 2020, L2: along the boundary of the decision, from an image of another class.
 
-    An image that fools the classifier already, or for which no image of a fitting class is known, stays as it
-    is. What is found lies on the boundary, where rounding tosses a coin: it is pushed on until its bytes are
-    across.
+    An image stays unchanged if it fools the classifier already, or if there is no image of a suitable class
+    to start from. The result lies on the boundary, where rounding decides by chance: it is pushed on until
+    its bytes are across.
     """
     found, missing = batch.x.clone(), 0
-    # Bisection ends at a distance that float32 can tell.
+    # Bisection ends at a distance that float32 can resolve.
     gamma = max(1.0, 2.0**-22 * batch.x[0].numel() ** 1.5)
     for i, (seed, y) in enumerate(zip(batch.seeds, batch.y.split(1), strict=True)):
         image = batch.x[i : i + 1]
@@ -292,7 +292,7 @@ def _hop_skip_jump(classifier: Classifier, batch: Batch, attack: Attack) -> Tens
 
 
 def _across(classifier: Classifier, batch: Batch, found: Tensor, attack: Attack) -> Tensor:
-    """The first point on the way out through `found` whose bytes fool the classifier, or else `found`."""
+    """The first point on the way out through `found` whose bytes fool the classifier, otherwise `found`."""
     best = found.clone()
     left = torch.ones(len(found), dtype=torch.bool, device=found.device)
     for reach in (1, 1.01, 1.02, 1.05, 1.1, 1.2, 1.5, 2):
@@ -328,7 +328,7 @@ METHODS: dict[str, Callable[[Classifier, Batch, Attack], Tensor]] = {
 
 
 def _with_gradient(model: Model, change: Callable[[Tensor], Tensor]) -> Model:
-    """The same logits, and what `change` makes of the gradient of the images."""
+    """The same logits; `change` is applied to the gradient of the images."""
 
     def forward(x: Tensor) -> Tensor:
         x = x.view_as(x)
@@ -340,7 +340,7 @@ def _with_gradient(model: Model, change: Callable[[Tensor], Tensor]) -> Model:
 
 
 def _unit(gradient: Tensor) -> Tensor:
-    """Each image's gradient by its largest value: CleverHans takes a norm below 1e-6 for none."""
+    """Each image's gradient over its largest value: CleverHans treats a norm below 1e-6 as zero."""
     size = gradient.abs().amax((1, 2, 3), keepdim=True)
     return torch.where(size > 0, gradient / size, 0)
 
@@ -350,7 +350,7 @@ def _pixels(images: np.ndarray, device: torch.device) -> Tensor:
 
 
 def _as_bytes(x: Tensor) -> Tensor:
-    """The pixels as they are stored; the gradient passes unchanged."""
+    """The pixels, rounded as they are stored; the gradient ignores the rounding."""
     return x - x.detach() + x.detach().mul(255).round().div(255)
 
 
@@ -361,8 +361,8 @@ def _fools(model: Model, x: Tensor, y: Tensor, targeted: bool) -> Tensor:
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generators, of the CPU and of `device`, and give them back as they were."""
-    # Not `torch.manual_seed`, which seeds every GPU that there is.
+    """Seed torch's global generators, of the CPU and of `device`, and restore them at the end."""
+    # Not `torch.manual_seed`, which seeds every GPU of the machine.
     generators = [torch.default_generator]
     if device.type == "cuda":
         generators.append(torch.cuda.default_generators[device.index])
@@ -388,13 +388,13 @@ def adversarial(
     seeds
         One per image, for attacks that draw.
     starts
-        Gives, by class, an image uint8 [3, H, W] that the classifier takes for it; for `hop_skip_jump`.
+        Returns, for each class, an image uint8 [3, H, W] that is classified as it; for `hop_skip_jump`.
 
     Returns
     -------
     uint8 [b, 3, H, W]
-        Rounded; the change of each image is at most `attack.eps` in `attack.norm`. What rounding alone puts
-        over a budget in L1 or L2 is drawn back towards the image by hundredths until it is within.
+        Rounded; the change of each image is at most `attack.eps` in `attack.norm`. If rounding alone exceeds
+        a budget in L1 or L2, the image is moved back towards the original by hundredths until it is within.
 
     Raises
     ------
@@ -426,13 +426,13 @@ def _size(change: Tensor, attack: Attack) -> Tensor:
 
 
 def exemplars(classifier: Classifier, images: Any, batch_size: int) -> dict[int, np.ndarray]:
-    """The first of the images, uint8 [n, 3, H, W], that the classifier takes for each class."""
-    found: dict[int, np.ndarray] = {}
+    """For each class, the first of the images, uint8 [n, 3, H, W], that is classified as it."""
+    first: dict[int, np.ndarray] = {}
     for start in range(0, images.shape[0], batch_size):
         block = images[start : start + batch_size]
         for c, image in zip(_predicted(classifier, block).tolist(), block, strict=True):
-            found.setdefault(c, image)
-    return found
+            first.setdefault(c, image)
+    return first
 
 
 def perturb(
@@ -446,18 +446,18 @@ def perturb(
     classifier, images
         Paths of the classifier and of the original images.
     seed
-        Of this run; what an image draws depends on it, the attack's name and the image's source.
+        Seed of this run; the draws of an image depend on it, the attack's name and the image's source.
     precision
-        That gradients are computed in; see `detour.classifiers.load`.
+        Precision in which gradients are computed; see `detour.classifiers.load`.
 
     Notes
     -----
-    `target` holds the classes aimed at, -1 where the attack has no target; `predicted` what the classifier
-    takes the stored bytes for in the precision of the attack.
+    `target` holds the classes aimed at, -1 where the attack has no target; `predicted` the predicted classes
+    of the stored bytes in the precision of the attack.
     """
     net = classifiers.load(classifier, classifiers.device_of(device), precision)
     original = store.read(images)
-    known = cache(partial(exemplars, net, original["images"], batch_size))
+    start_images = cache(partial(exemplars, net, original["images"], batch_size))
     label, source = original["label"][:], original["source"][:]
     target = original["target"][:]
     if attack.target == "random":
@@ -472,7 +472,7 @@ def perturb(
             y, aimed = label[rows], np.full_like(label[rows], NO_TARGET)
             if attack.targeted:
                 y = aimed = target[rows]
-            perturbed = adversarial(net, original["images"][rows], y, attack, seeds, known)
+            perturbed = adversarial(net, original["images"][rows], y, attack, seeds, start_images)
             yield {
                 "images": perturbed,
                 "predicted": _predicted(net, perturbed),

@@ -1,7 +1,8 @@
-"""What code means, for jobs that must rerun when it changes and only then."""
+"""Digests of code, so that a job reruns when the meaning of its code changes, and only then."""
 
 import ast
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import NamedTuple
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-# Libraries whose numbers are in the results; others store, schedule or draw them.
+# Libraries that compute the results; others store, schedule or draw them.
 NUMERIC = {
     "cleverhans": "cleverhans",
     "numpy": "numpy",
@@ -22,7 +23,7 @@ NUMERIC = {
 }
 
 
-def digest(script: str | Path) -> str:
+def digest(script: str | Path, *modules: str) -> str:
     """Digest of a script and of every module beside it that it imports, directly or not.
 
     Comments, docstrings and layout do not count.
@@ -30,36 +31,62 @@ def digest(script: str | Path) -> str:
     Parameters
     ----------
     script
-        A Python file; modules are looked for in its folder, as Python does when it runs it.
+        A Python file; its modules are searched for in its folder, as Python does when it runs the file.
+    modules
+        What the script loads by name besides, `package.module`, which its imports do not show.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If one of the modules is not beside the script: the digest would not cover it.
     """
     script = Path(script).resolve()
     text = "".join(
         f"{path.relative_to(script.parent)}\n{_meaning(path, script.parent).text}\n"
-        for path in sorted(_reached(script))
+        for path in sorted(_reached(script, modules))
     )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def libraries(script: str | Path) -> dict[str, str]:
+def libraries(script: str | Path, *modules: str) -> dict[str, str]:
     """Feature releases (`2.15` of 2.15.1) of the libraries that a script gets its numbers from.
 
-    What is imported only where it is needed, as scikit-learn by the digits, does not count.
+    Parameters are those of `digest`. What is imported only where it is needed, as scikit-learn by the digits,
+    does not count.
     """
     script = Path(script).resolve()
-    names = {name for path in _reached(script) for name in _meaning(path, script.parent).imported}
+    names = {name for path in _reached(script, modules) for name in _meaning(path, script.parent).imported}
     found = sorted(NUMERIC[name] for name in names & NUMERIC.keys())
     return {name: ".".join(version(name).split(".")[:2]) for name in found}
 
 
-def _reached(script: Path) -> set[Path]:
+def _reached(script: Path, modules: Iterable[str]) -> set[Path]:
     seen: set[Path] = set()
     queue = [script]
+    for name in modules:
+        if not (files := _files([name], script.parent)):
+            raise ModuleNotFoundError(
+                f"{script}: its module {name!r} is not in {script.parent}, expected a module of this project;"
+                " correct its name in detour/methods.py"
+            )
+        queue += files
     while queue:
         path = queue.pop()
         if path not in seen:
             seen.add(path)
             queue.extend(_meaning(path, script.parent).files)
     return seen
+
+
+def _files(modules: Iterable[str], root: Path) -> tuple[Path, ...]:
+    """Those of the modules that are files under `root`."""
+    parts = [name.split(".") for name in modules]
+    places = (
+        place
+        for path in parts
+        for place in (root.joinpath(*path).with_suffix(".py"), root.joinpath(*path, "__init__.py"))
+    )
+    return tuple(place for place in places if place.is_file())
 
 
 class _Meaning(NamedTuple):
@@ -84,14 +111,6 @@ def _meaning(path: Path, root: Path) -> _Meaning:
             names.update([module, *(f"{module}.{alias.name}" for alias in node.names)])
         elif isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
-    files = (
-        candidate
-        for name in names
-        for candidate in (
-            root.joinpath(*name.split(".")).with_suffix(".py"),
-            root.joinpath(*name.split("."), "__init__.py"),
-        )
-    )
     imported = frozenset(
         name.split(".")[0]
         for node in tree.body
@@ -100,4 +119,4 @@ def _meaning(path: Path, root: Path) -> _Meaning:
             [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
         )
     )
-    return _Meaning(ast.unparse(tree), tuple(file for file in files if file.is_file()), imported)
+    return _Meaning(ast.unparse(tree), _files(names, root), imported)

@@ -1,7 +1,7 @@
-"""Tasks on Dask: on threads or processes of the job, on a cluster that is there, or on one asked of SLURM.
+"""Tasks on Dask: on threads or processes of the job, on an existing cluster, or on one requested from SLURM.
 
-The only module that knows of Dask's schedulers. Whichever computes them, results are the same bytes: they
-come in the order of the tasks, and every task has one thread for BLAS and OpenMP.
+No other module knows Dask's schedulers. Results are the same bytes on each of them: they come in the order of
+the tasks, and BLAS and OpenMP have one thread in every task.
 """
 
 import asyncio
@@ -28,10 +28,10 @@ from detour.logs import logger, progress
 
 T = TypeVar("T")
 
-# Tasks per thread between two lines of the log, whose results are in memory at once.
+# Tasks per thread in one round: its results are in memory together, and a line of the log follows it.
 ROUND = 8
 
-# That a cluster has to answer within.
+# Time within which a cluster has to answer.
 SECONDS = 10
 
 OR_HERE = "or compute in the job itself with `dask.scheduler: threads`"
@@ -50,7 +50,7 @@ class Dask:
     scheduler
         `threads`, `processes`, `slurm`, or the address of a scheduler, `tcp://host:port`.
     workers
-        Jobs that are asked of SLURM.
+        Number of jobs that are requested from SLURM.
     options
         Of `dask_jobqueue.SLURMCluster`.
     """
@@ -61,12 +61,12 @@ class Dask:
     options: dict[str, Any] = field(default_factory=dict)
 
     def results(self, tasks: Sequence[Callable[[], T]], what: str) -> Iterator[T]:
-        """Results of the tasks, in their order; in memory are those of one round.
+        """Results in the order of the tasks; only those of one round are in memory.
 
         Parameters
         ----------
         tasks
-            They name files by absolute paths: a worker has a working directory of its own.
+            They name files by absolute paths: a worker has its own working directory.
         what
             What the tasks are, in the words of the log.
 
@@ -84,12 +84,12 @@ class Dask:
         """Give what computes a list of tasks, and how many threads it has now."""
         match self.scheduler:
             case "threads":
-                # Lifts at the end what the tasks set.
+                # Restores at the end what the tasks limit.
                 with threadpool_limits(1):
                     yield _by(scheduler="threads", num_workers=self.threads), lambda: self.threads
             case "processes":
-                # Not spawned, as that runs the script again, which Snakemake gives no guard. All are forked
-                # at the first task, while no other thread of the job has anything to do.
+                # Forked, because spawning runs the script again, and Snakemake's scripts have no guard. All
+                # are forked at the first task, while no other thread of the job is active.
                 with ProcessPoolExecutor(self.threads, get_context("fork")) as pool:
                     yield _by(scheduler="processes", pool=pool, chunksize=1), lambda: self.threads
             case "slurm":
@@ -101,7 +101,7 @@ class Dask:
                     yield _on(client), lambda: sum(client.nthreads().values())
 
     def _knock(self, address: str) -> None:
-        """Whether a scheduler answers; a client waits for ever where something listens and is silent."""
+        """Check that a scheduler answers; a client waits for ever for one that listens but is silent."""
         distributed = self._imported("distributed")
 
         async def knock() -> None:
@@ -111,7 +111,7 @@ class Dask:
 
         try:
             asyncio.run(asyncio.wait_for(knock(), SECONDS + 1))
-        # What is no scheduler may answer anything: a length that no memory holds, for one.
+        # Another server may answer anything, such as a length that does not fit into memory.
         except Exception as error:
             raise ValueError(
                 f"dask.scheduler: found no scheduler at {address} within {SECONDS} s ({error!r}); start one"
@@ -139,7 +139,7 @@ class Dask:
 
     @contextmanager
     def _slurm(self) -> Iterator[Any]:
-        """Workers in jobs of their own, which end with the block."""
+        """Workers in jobs of SLURM, which end with the block."""
         jobqueue = self._imported("dask_jobqueue")
         if not shutil.which("sbatch"):
             raise ValueError(
@@ -153,7 +153,7 @@ class Dask:
                 f"dask.options: found {self.options}, which dask_jobqueue.SLURMCluster does not take: {error}"
             ) from error
         with cluster:
-            # What SLURM will never run, Dask would wait for.
+            # Dask would wait for ever for a job that SLURM never runs.
             command = ["sbatch", "--test-only"]
             asked = subprocess.run(
                 command, input=cluster.job_script(), capture_output=True, text=True, check=False
@@ -173,7 +173,7 @@ class Dask:
             ) from error
 
 
-# Where nothing else is said.
+# The default: one thread of the job.
 THREAD = Dask()
 
 
@@ -189,16 +189,16 @@ def _rounds(
 
 
 def _by(**scheduler: Any) -> Compute:
-    """What computes tasks in this job."""
+    """A function that computes tasks in this job."""
     call = dask.delayed(_in_one_thread, pure=False)
     return lambda tasks: dask.compute(*map(call, tasks), **scheduler)
 
 
 def _on(client: Any) -> Compute:
-    """What computes tasks on a cluster.
+    """A function that computes tasks on a cluster.
 
-    Neither its scheduler nor its workers need this library: a task is bytes to them, with the code of this
-    job in them, so that no worker computes by an older one that it has imported.
+    Its scheduler and workers do not need this library: a task reaches them as bytes that contain the code of
+    this job, so that no worker uses older code that it has imported.
     """
     call = dask.delayed(compose(operator.call, pickle.loads), name="task", pure=False)
 
@@ -214,10 +214,10 @@ def _on(client: Any) -> Compute:
 
 
 def _in_one_thread(task: Callable[[], T]) -> T:
-    """The result of a task, whose libraries are held to one thread.
+    """The result of a task, with its libraries limited to one thread.
 
-    Every task says so: OpenMP has a number for each thread that calls it. And none lifts the limit, as that
-    of BLAS is one for the process, where other tasks may run beside this one; Dask starts its workers so.
+    Every task sets the limit, because OpenMP has one for each calling thread. None lifts it, because BLAS has
+    one for the whole process, in which other tasks may be running; Dask starts its workers with it.
     """
     threadpool_limits(1)
     return task()

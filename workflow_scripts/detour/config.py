@@ -1,7 +1,7 @@
-"""The configuration of a run: defaults and shape from the schema, sense from here.
+"""The configuration of a run: the schema has defaults and types; checks that it cannot express are here.
 
-Nothing heavy is imported: every job reads the configuration again. What only torch can tell (the layers of
-a model) is asked in a process of its own and remembered.
+Nothing heavy is imported, because every job reads the configuration again. What only torch can tell (the
+layers of a model) is asked in a separate process and remembered.
 """
 
 import json
@@ -29,7 +29,7 @@ Config = dict[str, Any]
 # Class sizes of scikit-learn's load_digits, which never change: 1,797 images, the rarest class has 174.
 DIGITS, DIGITS_RAREST = 1797, 174
 
-# Methods of detectors that can be descended, which their `logits` is for.
+# Methods of detectors with a gradient, which have `logits`.
 DIFFERENTIABLE = ("lstm", "mlp", "logistic", "fisher", "fisher_mlp")
 
 
@@ -55,7 +55,7 @@ def load(config: Config, schema: Config) -> Config:
     Raises
     ------
     ConfigError
-        Naming, for everything that is wrong, the key, what was found and what is allowed.
+        With the key, the value found and the values allowed, for everything that is wrong.
     """
     config = _with_defaults(config, schema, schema)
     errors = Draft202012Validator(schema).iter_errors(config)
@@ -66,7 +66,7 @@ def load(config: Config, schema: Config) -> Config:
 
 
 def layers(classifier: Config, remembered: Path) -> list[str]:
-    """Names of the layers that are compared, once they are known to be layers of the model.
+    """Names of the layers that are compared, checked to be layers of the model.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def layers(classifier: Config, remembered: Path) -> list[str]:
         said = asked.stderr.strip().splitlines() or [f"it ended with {asked.returncode}"]
         _raise([f"classifier: cannot look into {classifier['model']!r}: {said[-1]}"])
     found = json.loads(asked.stdout)
-    # Another Snakemake may ask at the same moment, and finds the same.
+    # Another Snakemake may ask at the same moment, and gets the same answer.
     with suppress(TakenOverError), written(remembered) as path:
         path.write_text(json.dumps({"question": question, "layers": found}))
     return found
@@ -117,7 +117,7 @@ def layer(name: str, names: list[str], where: str) -> str:
 
 
 def table(schema: Config) -> str:
-    """Markdown table of every key with its default and meaning, for the README."""
+    """Markdown table of every key with its default and meaning, for docs/configuration.md."""
     rows = [f"| `{key}` | `{default}` | {text} |" for key, default, text in _rows(schema, schema, "")]
     return "\n".join(["| key | default | meaning |", "| --- | --- | --- |", *rows])
 
@@ -140,7 +140,7 @@ def _rows(schema: Config, root: Config, key: str) -> Iterator[tuple[str, str, st
 
 
 def _resolved(schema: Config, root: Config) -> Config:
-    """Follow a reference; what stands beside it wins."""
+    """Follow a `$ref`; keys beside it win."""
     if "$ref" not in schema:
         return schema
     target = root
@@ -150,12 +150,12 @@ def _resolved(schema: Config, root: Config) -> Config:
 
 
 def _kind(option: Config) -> tuple[str, str]:
-    """The key and the value that tell an option of `oneOf` from the others."""
+    """The key and the value that distinguish an option of `oneOf` from the others."""
     return next((k, child["const"]) for k, child in option["properties"].items() if "const" in child)
 
 
 def _chosen(value: Any, schema: Config, root: Config) -> Config | None:
-    """The option of `oneOf` that `value` means to be."""
+    """The option of `oneOf` that `value` names."""
     for option in schema.get("oneOf", ()):
         option = _resolved(option, root)
         field, name = _kind(option)
@@ -188,7 +188,7 @@ def _explain(error: ValidationError, root: Config, at: str = "") -> list[str]:
         case "oneOf":
             option = _chosen(found, error.schema, root)
             if option:
-                # Checked on its own, so that the other options say nothing.
+                # Checked alone, so that the other options report nothing.
                 inner = Draft202012Validator({"$defs": root["$defs"], **option}).iter_errors(found)
                 return [line for e in inner for line in _explain(e, root, key)]
             kinds = [_kind(_resolved(option, root)) for option in rule]
@@ -364,7 +364,7 @@ def _images(config: Config) -> Iterator[str]:
         )
     elif total < groups:
         yield f"folds.count: found {groups // 2}, allowed: at most half the {total} test images"
-    # Those of the smallest training part, less one: an image's own stays out of its batch.
+    # The size of the smallest training part, less one: an image is not in its own batch.
     most = total - 2 * -(-total // groups) - 1
     for i, detector in enumerate(config["detectors"]):
         if detector.get("batch", 0) > most:
@@ -410,7 +410,7 @@ def _classes(dataset: Config, key: str) -> Iterator[str]:
 
 
 def _in_digits(dataset: Config) -> dict[str, int]:
-    # Dealt in equal shares: the rarest digit tells the least.
+    # The split keeps the classes' shares, so the rarest digit has the fewest test images.
     rarest = dataset["test"] * DIGITS_RAREST // DIGITS
     return {"digits": rarest, "other digits": dataset["test"] - rarest}
 
@@ -451,7 +451,7 @@ def _in_list(dataset: Config) -> dict[str, int]:
     return Counter(str(image.label + 1) for image in images)
 
 
-# Test images per class, of each dataset; ValueError says what is wrong with them, a line each.
+# Count the test images of each class; ValueError has a line for each thing that is wrong with them.
 TEST_COUNTS: dict[str, Callable[[Config], dict[str, int]]] = {
     "digits": _in_digits,
     "image_folder": _in_folders,
@@ -460,7 +460,7 @@ TEST_COUNTS: dict[str, Callable[[Config], dict[str, int]]] = {
 
 
 def warnings(config: Config) -> list[str]:
-    """What a run should know before it starts, and can do without."""
+    """What to say before a run starts; none of it stops the run."""
     dataset = config["dataset"]
     found = []
     if config["classifier"]["weights"] == "untrained":
@@ -497,7 +497,7 @@ def _figures(config: Config) -> Iterator[str]:
 
 
 def differentiable(detectors: list[Config]) -> list[str]:
-    """Names of the detectors that an adaptive attack can be made on."""
+    """Names of the detectors that adaptive attacks can attack."""
     return [
         entry["name"]
         for entry in detectors
@@ -528,6 +528,6 @@ def _adaptive(config: Config) -> Iterator[str]:
 
 
 def _raise(problems: Iterable[str]) -> None:
-    # One line is said once: what is missing is a violation for every key.
+    # Each line once: every missing key is a violation, whose line names all that are missing.
     if lines := [f"\n  {problem}" for problem in dict.fromkeys(problems)]:
         raise ConfigError("the configuration cannot be run:" + "".join(lines))

@@ -1,4 +1,4 @@
-"""GPUs of one machine, dealt to the jobs that run at once: Snakemake counts them but says not which."""
+"""Assign the GPUs of a machine to the jobs that run at once: Snakemake counts them but does not name them."""
 
 import fcntl
 import logging
@@ -21,19 +21,19 @@ _held: list[IO[bytes]] = []
 def claim() -> None:
     """Choose a GPU by CUDA_VISIBLE_DEVICES, for this process and those that it starts.
 
-    Jobs that run at once have different ones, and where they are more than the GPUs none serves more than
-    its even share. Where the variable is set (by a cluster or a person) or there are no two GPUs, nothing is
-    done. To be called before `torch.cuda.is_available`, which initialises CUDA: then it has no effect.
+    Jobs that run at once get different GPUs; more jobs than GPUs are spread evenly over them. Nothing is done
+    if the variable is set (by a cluster or a person) or there are fewer than two GPUs. Call this before
+    `torch.cuda.is_available`, which initialises CUDA: afterwards it has no effect.
     """
     if VARIABLE in os.environ:
         return
     gpus = _gpus()
     if len(gpus) < 2:
         return
-    # Locks are the machine's own, so their place is too.
+    # The locks are for this machine, so their folder is local.
     folder = Path(tempfile.gettempdir(), f"detour-gpus-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
-    # First a place on each GPU, then a second on each, and so on.
+    # Try the first place on each GPU, then the second on each, and so on.
     for place in count():
         for gpu in gpus:
             if _locked(folder / f"{gpu}.{place}"):
@@ -57,7 +57,7 @@ def _gpus() -> list[str]:
         said = (asked.stdout + asked.stderr).strip()
         logger.warning("device: none is chosen, nvidia-smi ended with %d: %s", asked.returncode, said)
         return []
-    # Without a GPU it says so in words, and may end well.
+    # Without a GPU it prints a sentence instead, and may exit with 0.
     return [word for word in asked.stdout.split() if word.startswith("GPU-")]
 
 

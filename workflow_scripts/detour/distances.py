@@ -23,7 +23,7 @@ def distances(x: np.ndarray, representatives: np.ndarray, metric: str = "l2") ->
     x : float32 [n, N_l]
     representatives : float [C, N_l]
     metric
-        `l2`, or `cosine`: 1 - the cosine of the angle, which is taken for 0 where a vector is zero.
+        `l2`, or `cosine`: 1 - the cosine of the angle; with a zero vector the cosine counts as 0.
 
     Returns
     -------
@@ -31,10 +31,10 @@ def distances(x: np.ndarray, representatives: np.ndarray, metric: str = "l2") ->
     """
     if metric == "l2":
         return cdist(x, representatives)
-    found = cdist(x, representatives, "cosine")
-    found[~x.any(1)] = 1
-    found[:, ~representatives.any(1)] = 1
-    return found
+    cosine = cdist(x, representatives, "cosine")
+    cosine[~x.any(1)] = 1
+    cosine[:, ~representatives.any(1)] = 1
+    return cosine
 
 
 def measure(
@@ -62,7 +62,7 @@ def measure(
     """
     recorded = store.read(activations)
     label, predicted = recorded["label"][:], recorded["predicted"][:]
-    # Whole chunks, which are of equally many rows in all layers.
+    # Whole chunks; they have the same number of rows in all layers.
     step = recorded[store.read(representatives[0]).attrs["layer"]].chunks[0]
     blocks = [slice(start, start + step) for start in range(0, len(label), step)]
     tasks = [
@@ -76,7 +76,7 @@ def measure(
         for rows in blocks:
             sequence = np.stack([next(found) for _ in representatives], axis=1)
             yield {"distances": sequence, "label": label[rows], "predicted": predicted[rows]}
-        # To the last line of the log.
+        # Exhaust the iterator, so that the last progress line is logged.
         next(found, None)
 
     with store.create(out, made, [activations, *representatives], layers=recorded.attrs["layers"]) as group:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from textwrap import fill, shorten
 from typing import Any
 
 import matplotlib as mpl
@@ -129,6 +130,34 @@ def _roc(axes: Axes, scores: pd.DataFrame, values: pd.DataFrame, attack: str) ->
     axes.legend(loc="lower right", title="AUC", fontsize=7, title_fontsize=8)
 
 
+def histories(histories: str | Path, *, detectors: Sequence[str]) -> Figure:
+    """Training loss and validation AUC by epoch, of every case: mean, least and greatest of all folds."""
+    # Names are text, whatever they look like.
+    text = dict.fromkeys(("detector", "protocol", "case"), str)
+    empty = dict.fromkeys(("loss", "guessed_loss", "epoch"), "")
+    table = pd.read_csv(histories, dtype=text, keep_default_na=False, na_values=empty)
+    size = 1.4 + 2.8 * len(detectors), 4.6
+    figure, axes = plt.subplots(2, len(detectors), figsize=size, squeeze=False, sharex="col", sharey="row")
+    for column, name in zip(axes.T, detectors, strict=True):
+        of_detector = table[table["detector"] == name].dropna(subset="epoch")
+        for (protocol, case), rows in of_detector.groupby(["protocol", "case"], sort=False):
+            by_epoch = rows.groupby("epoch")
+            for panel, value, guessed in zip(
+                column, ("loss", "validation_auc"), ("guessed_loss", "guessed_auc"), strict=True
+            ):
+                low, mean, high = (getattr(by_epoch[value], of)() for of in ("min", "mean", "max"))
+                (line,) = panel.plot(mean, lw=1.2, label=f"{protocol}: {case}")
+                panel.fill_between(mean.index, low, high, color=line.get_color(), alpha=0.12, lw=0)
+                panel.axhline(rows[guessed].mean(), color=line.get_color(), lw=0.8, ls=":")
+        column[0].set(title=name)
+        column[1].set(xlabel="epoch", ylim=(None, 1.005))
+        column[1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[0, 0].set_ylabel("training loss")
+    axes[1, 0].set_ylabel("validation AUC")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+    return figure
+
+
 def transfer(metrics: str | Path, *, detectors: Sequence[str]) -> Figure:
     """AUC of detectors that know one attack, on each attack, with half the length of its interval."""
     table = pd.read_csv(metrics)
@@ -195,7 +224,7 @@ def tsne(
     true, taken = int(label[source]), int(after[source])
     others = [c for c in partners if c not in (true, taken)]
     classes = [true, taken, *others[:1]]
-    names = store.read(images).attrs["classes"]
+    names = [shorten(name, 30, placeholder="...") for name in store.read(images).attrs["classes"]]
     rows = _reference_rows(references, classes, size, seed)
     layers = list(original.attrs["layers"])
     depths = [layers[i] for i in np.unique(np.linspace(0, len(layers) - 1, 4).round().astype(int))]
@@ -329,7 +358,8 @@ def _image(axes: Axes, pixels: np.ndarray, caption: tuple[str, str]) -> None:
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     text, colour = caption
-    axes.set_xlabel(text, color=colour, fontsize=7, labelpad=2)
+    # As wide as the image: some of ImageNet's classes have long names.
+    axes.set_xlabel(fill(shorten(text, 50, placeholder="..."), 19), color=colour, fontsize=7, labelpad=2)
 
 
 def _verdict(predicted: int, label: int, target: int, classes: Sequence[str]) -> tuple[str, str]:
@@ -373,7 +403,7 @@ def _evasion(figure: SubFigure, counts: pd.DataFrame, courses: pd.DataFrame) -> 
     )
     methods = list(counts.index.unique("method"))
     budgets = sorted(counts.index.unique("eps"))
-    # One beside the other: they double, and may begin with 0.
+    # Evenly spaced: budgets double and may include 0.
     where, middle = np.arange(len(budgets)), budgets[len(budgets) // 2]
     for i, (method, colour, marker) in enumerate(zip(methods, CYCLE, "osD^", strict=False)):
         rows = counts.loc[method].loc[budgets]
@@ -424,6 +454,7 @@ def _nothing(why: str) -> Figure:
 # A new figure is one function and one line here, and one rule.
 FIGURES: dict[str, Callable[..., Figure]] = {
     "intervals": intervals,
+    "histories": histories,
     "roc": roc,
     "roc-attacks": roc_attacks,
     "transfer": transfer,

@@ -1,4 +1,4 @@
-"""Folders of images: what counts as a class and as an image, without torch, for checks before any job."""
+"""Folders of images: what counts as a class and as an image; without torch, for checks before any job."""
 
 import csv
 import os
@@ -17,7 +17,7 @@ LISTS = ("images.csv", "dev_dataset.csv")
 
 
 def classes(root: str | Path) -> list[str]:
-    """Names of the folders in `root`, sorted; hidden ones, as of notebooks' checkpoints, are no classes."""
+    """Names of the folders in `root`, sorted; without hidden ones, such as checkpoints of notebooks."""
     return sorted(e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith("."))
 
 
@@ -31,19 +31,19 @@ def images(folder: str | Path) -> Iterator[str]:
 
 
 def taken(folder: str | Path, number: int, at_most: int | None = None, seed: int = 0) -> list[str]:
-    """Paths of the images of a class that are used, relative to its folder, sorted; none without a folder.
+    """Paths of the images of a class that are used, relative to its folder, sorted; [] without a folder.
 
     Parameters
     ----------
     number
-        Of the class.
+        The class, as an index.
     at_most
-        Of more images so many are drawn; None: all are taken.
+        If there are more images, so many are drawn; None: all are used.
     """
     found = sorted(images(folder)) if Path(folder).is_dir() else []
     if at_most is None or len(found) <= at_most:
         return found
-    # Imported here: NumPy, that most runs can start without.
+    # Imported here, because it imports NumPy, without which most runs can start.
     from detour.seeds import draw
 
     drawn = draw(seed, "reference images", number).permutation(len(found))[:at_most]
@@ -51,7 +51,7 @@ def taken(folder: str | Path, number: int, at_most: int | None = None, seed: int
 
 
 def shards(classes: int, count: int) -> list[range]:
-    """Cut the classes into `count` runs, the first ones longer by one where they cannot be equally long."""
+    """Cut the classes into `count` consecutive ranges; the first ones are longer by one if need be."""
     size, longer = divmod(classes, count)
     starts = [i * size + min(i, longer) for i in range(count + 1)]
     return [range(a, b) for a, b in pairwise(starts)]
@@ -71,7 +71,7 @@ def nips2017(folder: str | Path, labels: str | Path | None = None) -> tuple[list
     Parameters
     ----------
     folder
-        Of `<ImageId>.png`.
+        Folder of `<ImageId>.png`.
     labels
         CSV with the columns ImageId, TrueLabel and TargetClass, counted from 1; None: `images.csv` or
         `dev_dataset.csv` in the folder or beside it.
@@ -83,7 +83,7 @@ def nips2017(folder: str | Path, labels: str | Path | None = None) -> tuple[list
     Raises
     ------
     ValueError
-        If there is no list, if a row of it cannot be, or if the folder has images that it does not name.
+        If there is no list, a row is invalid, or the folder has images that are not on the list.
     """
     path = Path(labels) if labels else _list_of(Path(folder))
     with path.open(newline="") as file:

@@ -15,7 +15,7 @@ def folds(label: np.ndarray, count: int, *, stratify: bool, seed: int) -> np.nda
     """Deal source images into 2K groups: fold k tests on group 2k, validates on 2k + 1, trains on the rest.
 
     So the K test parts are disjoint, and for K = 5 the shares are the paper's 80, 10 and 10 %. A fold is a
-    property of the source image, hence no version of a test image is trained on.
+    property of the source image, so no version of a test image is in training.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def folds(label: np.ndarray, count: int, *, stratify: bool, seed: int) -> np.nda
     str [n, K]
         One of `ROLES`.
     """
-    # Not above: every job of a detector imports this module, and scikit-learn takes a second.
+    # Imported here: every job of a detector imports this module, and scikit-learn takes a second.
     from sklearn.model_selection import KFold, StratifiedKFold
 
     kind = StratifiedKFold if stratify else KFold

@@ -1,4 +1,4 @@
-"""Gaussians: of a layer, or of all, the mean of every class and the covariance that the classes share."""
+"""Gaussians: mean of each class and covariance shared by the classes, of one layer or all side by side."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -65,7 +65,7 @@ def fit(
 def whitening(covariance: np.ndarray) -> np.ndarray:
     """W with W W^T the pseudo-inverse of a covariance, so that |d W| is the Mahalanobis length of d.
 
-    What `scipy.linalg.pinvh` takes for zero has no part in it: directions in which nothing varies.
+    Directions in which nothing varies, by the criterion of `scipy.linalg.pinvh`, are left out.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def whitening(covariance: np.ndarray) -> np.ndarray:
     Returns
     -------
     float64 [N, N]
-        Of as many columns that are not zero as the covariance has rank.
+        The number of its nonzero columns is the rank of the covariance.
     """
     values, vectors = eigh(covariance)
     kept = values > len(values) * np.finfo(values.dtype).eps * np.abs(values).max()
@@ -82,7 +82,7 @@ def whitening(covariance: np.ndarray) -> np.ndarray:
 
 
 def _moments(path: Path, layers: list[str], rows: list[slice]) -> tuple[np.ndarray, np.ndarray]:
-    """Of classes that follow each other in a shard, the means [c, N] and the sum of their scatters [N, N]."""
+    """Means [c, N] and summed scatter [N, N] of consecutive classes of a shard."""
     shard = store.read(path)
     x = np.concatenate([shard[layer][rows[0].start : rows[-1].stop] for layer in layers], axis=1)
     if not np.isfinite(x).all():

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class Labelled(NamedTuple):
-    """Images with their classes, which cost no decoding.
+    """Images, decoded on access; labels are available without decoding.
 
     Attributes
     ----------
@@ -68,6 +68,11 @@ class Digits:
     @property
     def classes(self) -> list[str]:
         return [str(digit) for digit in range(10)]
+
+    @property
+    def class_names(self) -> list[str]:
+        """What figures call the classes."""
+        return self.classes
 
     def test_images(self) -> Labelled:
         return self._part(slice(self.test))
@@ -122,7 +127,7 @@ class Folder:
     per_class, seed
         Of more reference images of a class than `per_class`, so many are drawn; None: all are taken.
     content
-        Digests of the images (`detour.manifest`), so that what made a store says which they were.
+        Content digests of the images (`detour.manifest`), recorded as provenance.
     """
 
     reference: str
@@ -139,12 +144,17 @@ class Folder:
     def classes(self) -> list[str]:
         return folders.classes(self.reference)
 
+    @property
+    def class_names(self) -> list[str]:
+        """What figures call the classes."""
+        return self.classes
+
     def test_images(self) -> Labelled:
         return self._part(self.test, range(len(self.classes)))
 
     def reference_images(self, classes: Sequence[int] | None = None) -> Labelled:
         """Those of some classes, in their order; None: of all."""
-        # Only their folders are listed: all of ImageNet would take a job longer than its images.
+        # List only the wanted class folders: listing all of ImageNet takes longer than reading one shard.
         wanted = range(len(self.classes)) if classes is None else classes
         return self._part(self.reference, wanted, self.per_class)
 
@@ -184,6 +194,14 @@ class Nips2017(Folder):
 
     labels: str | None = None
     missing: str = "error"
+
+    @property
+    def class_names(self) -> list[str]:
+        """ImageNet's in words, as its folders have numbers; of fewer classes, their folders'."""
+        from torchvision.models import ResNet18_Weights
+
+        words = ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
+        return words if len(words) == len(self.classes) else self.classes
 
     def test_images(self) -> Labelled:
         images, missing = folders.nips2017(self.test, self.labels)
@@ -338,7 +356,7 @@ def collect(dataset: Known, out: str | Path, *, seed: int, workers: int, made: M
     -----
     The attribute `names` says which image a row, or a `source`, is.
     """
-    images, classes = dataset.test_images(), dataset.classes
+    images, classes = dataset.test_images(), dataset.class_names
     label = images.label
     target = targets(label, len(classes), seed, "target") if images.target is None else images.target
     source = np.arange(len(label))

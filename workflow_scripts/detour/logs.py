@@ -15,8 +15,17 @@ logger = logging.getLogger("detour")
 
 
 def to_file(path: str | Path) -> None:
-    """Send the log of this process to `path`, uncaught exceptions and warnings included."""
+    """Send the log of this process to `path`, uncaught exceptions and warnings included.
+
+    Detour's own warnings go to the console too.
+    """
     logging.basicConfig(filename=path, filemode="w", level=logging.INFO, format="%(asctime)s %(message)s")
+    console = logging.StreamHandler()
+    console.setLevel(logging.WARNING)
+    # What is critical is a failure, whose last line the hook below prints.
+    console.addFilter(lambda record: record.levelno < logging.CRITICAL)
+    console.setFormatter(logging.Formatter("warning: %(message)s"))
+    logger.addHandler(console)
     logging.captureWarnings(capture=True)
 
     def excepthook(*error: Any) -> None:
@@ -30,16 +39,16 @@ def to_file(path: str | Path) -> None:
 def progress(
     items: Iterable[T], total: int, what: str, count: Callable[[T], int] = lambda item: 1
 ) -> Iterator[T]:
-    """Pass `items` on and log how far they are, at most every 10 s.
+    """Yield the items, and log progress at most every 10 s.
 
     Parameters
     ----------
     total
         Number of items, or the sum of their counts.
     what
-        What is done, in the words of the log.
+        Name of the items, for the log.
     count
-        For how many an item counts.
+        Gives the number that an item counts for.
     """
     begin = last = time.monotonic()
     done = 0

@@ -1,8 +1,7 @@
-"""Manifests: what files hold that are too many to be inputs, so that a changed one is noticed.
+"""Manifests: digests of files that are too many to be inputs of a rule, so that a change is noticed.
 
-As in Git's index, a file is what it was as long as its size and its time of change are; of another the
-content is read. So nothing follows from touching files or copying them, and a check costs no more than
-asking for their times.
+As in Git's index, a file counts as unchanged if its size and its time of change are; otherwise its content is
+read. So touching or copying files changes no digest, and a check costs no more than asking for their times.
 """
 
 import json
@@ -19,24 +18,24 @@ from detour import folders
 from detour.artefacts import TakenOverError, written
 from detour.config import Config, is_file
 
-# Files that are read at once: a file server takes as long for many as for one.
+# Number of files read at once: a file server takes as long for many as for one.
 READERS = 16
 
 SECONDS_BETWEEN = 10
 
-# Age in ns from which a file's time of change tells it from what may follow.
+# Age in ns from which a file's time of change can be relied on: a later change gets another time.
 SETTLED = 2 * 10**9
 
 
 class Manifest:
-    """What is known of files.
+    """Digests of files, remembered between runs.
 
     Parameters
     ----------
     folder
-        Where it is kept between runs: a JSON file for each group, `{name: [size, time of change, digest]}`.
+        Where they are kept: a JSON file for each group, `{name: [size, time of change, digest]}`.
     say
-        Is told, every 10 s, how much was read.
+        Called every 10 s with how much was read.
     """
 
     def __init__(self, folder: str | Path, say: Callable[[str], None]) -> None:
@@ -53,23 +52,23 @@ class Manifest:
             If one cannot be read.
         """
         remembered = self.folder / f"{_short(str(Path(root).resolve()))}.json"
-        known = json.loads(remembered.read_text()) if remembered.exists() else {}
+        cached = json.loads(remembered.read_text()) if remembered.exists() else {}
         entries: dict[str, list[Any]] = {}
         for name in sorted(names):
-            # By Path it takes as long again.
+            # os.stat on a string is twice as fast as Path.stat.
             status = os.stat(f"{root}/{name}")  # noqa: PTH116
             entries[name] = [status.st_size, status.st_mtime_ns]
-        changed = [name for name, entry in entries.items() if known.get(name, ())[:2] != entry]
+        changed = [name for name, entry in entries.items() if cached.get(name, ())[:2] != entry]
         if changed:
-            # What changed just now may change again within the tick of its file system's clock.
+            # A file that changed just now may change again within a tick of the file system's clock.
             settled = time.time_ns() - SETTLED
             with ThreadPoolExecutor(READERS) as readers:
                 read = readers.map(self._read, [f"{root}/{name}" for name in changed])
-                for name, found in zip(changed, read, strict=True):
+                for name, content in zip(changed, read, strict=True):
                     size, modified = entries[name]
-                    known[name] = [size, modified if modified < settled else None, found]
-            _keep(remembered, known)
-        return _short([(name, known[name][2]) for name in entries])
+                    cached[name] = [size, modified if modified < settled else None, content]
+            _keep(remembered, cached)
+        return _short([(name, cached[name][2]) for name in entries])
 
     def _read(self, path: str) -> str:
         with Path(path).open("rb") as file:
@@ -81,7 +80,7 @@ class Manifest:
             self._last = now
             self.say(
                 f"read {self._files} new or changed files, {self._bytes / 1e9:.1f} GB, in"
-                f" {now - self._begin:.0f} s, to know them again; this is done once"
+                f" {now - self._begin:.0f} s, to recognise them later; this is done once"
             )
         return digest
 
@@ -89,16 +88,16 @@ class Manifest:
 def contents(config: Config, remembered: Path, *, again: bool, say: Callable[[str], None]) -> Config:
     """Digests of the files that a configuration names: `test`, `reference` by class, `weights`.
 
-    What is not a file, as the digits, has none.
+    What is not a file, such as the digits, has no digest.
 
     Parameters
     ----------
     remembered
         JSON file that keeps the answer.
     again
-        Whether to look at the files; otherwise the answer that is kept is taken.
+        Whether to look at the files; otherwise the remembered answer is returned, if there is one.
     say
-        Is told how far it is, where much has to be read.
+        Called with the progress, if there is much to read.
     """
     if not again and remembered.exists():
         return json.loads(remembered.read_text())
@@ -121,7 +120,7 @@ def reference(dataset: Config, seed: int, manifest: Manifest) -> list[str]:
     dataset
         The section of the configuration.
     seed
-        Of the draw of `per_class` images.
+        Seed for drawing `per_class` images.
     """
     root = Path(dataset["reference"])
     return [
@@ -136,17 +135,17 @@ def reference(dataset: Config, seed: int, manifest: Manifest) -> list[str]:
 
 
 def test(dataset: Config, manifest: Manifest) -> str:
-    """Digest of the test images, with their classes and what they are called among the reference's."""
-    root, known = Path(dataset["test"]), folders.classes(dataset["reference"])
+    """Digest of the test images and their classes, with the names of the reference's classes."""
+    root, classes = Path(dataset["test"]), folders.classes(dataset["reference"])
     if dataset["name"] == "nips2017":
         images, _ = folders.nips2017(root, dataset["labels"])
         return _short([images, manifest.digest(root, [image.name for image in images])])
-    there = [(c, root / name) for c, name in enumerate(known) if (root / name).is_dir()]
-    return _short([known, [(c, manifest.digest(folder, folders.taken(folder, c))) for c, folder in there]])
+    there = [(c, root / name) for c, name in enumerate(classes) if (root / name).is_dir()]
+    return _short([classes, [(c, manifest.digest(folder, folders.taken(folder, c))) for c, folder in there]])
 
 
 def _keep(path: Path, value: Any) -> None:
-    # Another start of a workflow, as a dry run beside this one, finds the same and may keep it.
+    # Another Snakemake, such as a dry run at the same time, may write the same instead.
     with suppress(TakenOverError), written(path) as part:
         part.write_text(json.dumps(value))
 

@@ -13,7 +13,7 @@ from detour import store
 from detour.compute import THREAD, Dask
 from detour.store import Made
 
-# Entries of a block of the n x n distances, so that a large class takes no more memory: 64 MB in float32.
+# Entries of a block of the n x n distances, which bounds the memory of large classes: 64 MB in float32.
 ENTRIES = 2**24
 
 # Entries that are worked on at once, so that they stay in a core's cache: 1 MB in float32.
@@ -76,9 +76,9 @@ def candidates(x: np.ndarray) -> np.ndarray:
     With u the unit roundoff of float32, y the centred rows and r their norms, the product gives
     s = r_i^2 + r_j^2 - 2 y_i.y_j within e_i = g (r_i + max r)^2 + a, where g bounds the rounding of a sum of
     N products in any order (Higham 2002, section 3.1) and of the few operations after it, and a what
-    underflows. With d = sqrt(max(s, e_i)) a distance is within e_i / d: where s >= e_i, as the difference of
-    two roots is that of the squares over their sum, and below because it is then at most sqrt(2 e_i).
-    Centring, which rounds each value once, adds u (r_i + r_j).
+    underflows. With d = sqrt(max(s, e_i)), a distance differs from d by at most e_i / d: if s >= e_i, because
+    the difference of two roots is that of their squares over their sum; otherwise because the distance is at
+    most sqrt(2 e_i). Centring, which rounds each value once, adds u (r_i + r_j).
     """
     n, N = x.shape
     u, tiny = float(np.finfo(np.float32).eps) / 2, float(np.finfo(np.float32).tiny)
@@ -92,7 +92,7 @@ def candidates(x: np.ndarray) -> np.ndarray:
         least = (e[:, None] / 2).astype(np.float32)
         half = norms.astype(np.float32) ** 2 / 2
         for block in _slices(n, max(1, ENTRIES // n)):
-            # Of all rows at once, NumPy computes half and mirrors it.
+            # For all rows at once, NumPy computes one half and mirrors it.
             products = y[block] @ y.T
             for part in _slices(len(products), max(1, CACHED // n)):
                 d, rows = products[part], slice(block.start + part.start, block.start + part.stop)
@@ -106,7 +106,7 @@ def candidates(x: np.ndarray) -> np.ndarray:
         cost *= np.sqrt(2)
         # The last term is the rounding of the centring, of the roots and of the sums.
         bound = 1.01 * e * inverse / np.sqrt(2) + 4 * u * (n * norms + norms.sum() + cost)
-        # Where a square overflowed nothing is known: comparisons with NaN are False, and all are kept.
+        # Where a square overflowed, comparisons with NaN are False, and the member is kept.
         beaten = cost - bound > np.min(cost + bound)
     return np.flatnonzero(~beaten)
 
@@ -137,13 +137,13 @@ def find(
     """
     size = class_sizes(references)
     first = np.concatenate([[0], size.cumsum()[:-1]])
-    # Classes that begin in one chunk together, so that it is read about once.
+    # One task for the classes that begin in the same chunk, so that it is read about once.
     tasks = [
         partial(_with_activations, Path(path).absolute(), layer, rows)
         for path, shard in ((path, store.read(path)) for path in references)
         for rows in classes_by_rows(shard["label"][:], shard[layer].chunks[0])
     ]
-    # Claimed before the work, so that an earlier writer that lives on has lost.
+    # Open the output first: a later start of the same job then takes over.
     with store.create(out, made, references, layer=layer) as group:
         found = [medoid for part in dask.results(tasks, f"{layer}: groups of classes") for medoid in part]
         arrays = {
@@ -175,14 +175,14 @@ def class_sizes(references: Sequence[str | Path]) -> np.ndarray:
 
 
 def classes_by_rows(label: np.ndarray, step: int) -> list[list[slice]]:
-    """Rows of every class of a shard, those together that begin in the same `step` rows."""
+    """Rows of every class of a shard, grouped by the block of `step` rows in which they begin."""
     starts = np.flatnonzero(np.diff(label, prepend=-1))
     rows = [slice(*pair) for pair in pairwise([*starts.tolist(), len(label)])]
     return [list(group) for _, group in groupby(rows, lambda row: row.start // step)]
 
 
 def _with_activations(path: Path, layer: str, rows: list[slice]) -> list[tuple[Medoid, np.ndarray]]:
-    """The medoids of classes that follow each other in a shard, with their activations."""
+    """Medoids of consecutive classes of a shard, with their activations."""
     x = store.read(path)[layer][rows[0].start : rows[-1].stop]
     members = (x[row.start - rows[0].start : row.stop - rows[0].start] for row in rows)
     return [_with_activation(each) for each in members]

@@ -351,18 +351,24 @@ def _interval(samples: np.ndarray, shifted: bool, least: float) -> dict[str, flo
     drawn = samples[1:][~np.isnan(samples[1:])]
     if not len(drawn):
         return {"low": np.nan, "high": np.nan}
-    # Where an image is drawn twice, more pairs are of its own versions than there are: that moves the AUC of
-    # every sample by the same little, which is no doubt about it.
+    # An image drawn twice adds pairs of its own versions. Duplicates shift the AUC of every sample equally:
+    # the shift is bias, not uncertainty.
     ends = np.quantile(drawn, QUANTILES) - shifted * (drawn.mean() - samples[0])
     low, high = np.clip(ends, least, 1)
     return {"low": low, "high": high}
 
 
 def summarise(
-    evaluated: Sequence[str | Path], verdicts: str | Path, *,
-    scores: str | Path, metrics: str | Path, summary: str | Path, **settings: Any,
+    evaluated: Sequence[str | Path], trained: Sequence[str | Path], verdicts: str | Path, *,
+    scores: str | Path, histories: str | Path, metrics: str | Path, summary: str | Path, **settings: Any,
 ) -> None:  # fmt: skip
-    """Write all `scores` of a run as one table, and its `metrics` and their `summary`; see `evaluate`."""
+    """Write the `scores` and the `histories` of a run as a table each, its `metrics` and their `summary`.
+
+    See `evaluate` for what is measured.
+    """
+    with written(histories) as part:
+        of_folds = [pd.read_csv(path, dtype=str, keep_default_na=False) for path in trained]
+        pd.concat(of_folds).to_csv(part, index=False)
     joined = pd.concat([pd.read_csv(path) for path in evaluated])
     tables = joined, *evaluate(joined, pd.read_csv(verdicts), **settings)
     for path, table in zip((scores, metrics, summary), tables, strict=True):

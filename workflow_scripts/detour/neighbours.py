@@ -20,7 +20,7 @@ PART = 2**23
 def nearest(x: np.ndarray, reference: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest in L2, nearest first: the same as a sort of all distances in float64.
 
-    Of equally distant ones, those with the lowest index.
+    Ties go to the lowest index.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def _nearest(
     x: np.ndarray, y: np.ndarray, squares: np.ndarray, u: float, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
     n = len(x)
-    # Without the square of x, which moves no one's place.
+    # The square of x is left out: constant per row, it cannot change the ranking.
     d = x @ y.T
     d *= -2
     d += squares
@@ -71,7 +71,7 @@ def _nearest(
         np.sqrt(np.square(x[row[at : at + pairs]] - y[column[at : at + pairs]]).sum(1))
         for at in range(0, len(row), pairs)
     ])  # fmt: skip
-    # Stable, so that the lowest index comes first.
+    # A stable sort, so that the lowest index comes first.
     order = np.lexsort((exact, row))
     first = np.searchsorted(row, np.arange(n))
     kept = order[first[:, None] + np.arange(k)]
@@ -95,7 +95,7 @@ def find(
     references
         Stores of the reference activations, in the order of their classes.
     layers, k
-        Where they are looked for, and how many of them; attributes of the store.
+        Layers that are searched, and number of neighbours; attributes of the store.
     dask
         What searches blocks of the reference.
 
@@ -117,12 +117,12 @@ def find(
             store.write(
                 group.create_group(layer), [{"distance": distance.astype(np.float32), "label": label}]
             )
-        # To the last line of the log.
+        # Exhaust the iterator, so that the last progress line is logged.
         next(found, None)
 
 
 def _blocks(references: Sequence[str | Path], layer: str) -> Iterator[tuple[Path, slice]]:
-    """Rows of the shards, in whole chunks, so that none is read twice."""
+    """Blocks of rows of the shards, of whole chunks, so that none is read twice."""
     for path in references:
         x = store.read(path)[layer]
         chunk, width = x.chunks
@@ -134,7 +134,7 @@ def _blocks(references: Sequence[str | Path], layer: str) -> Iterator[tuple[Path
 def _block(
     activations: Path, reference: Path, rows: slice, layer: str, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distance and label of the k nearest, or all, of a block, read here: a worker is sent nothing."""
+    """Distance and label of the k nearest rows of a block, or of all; the worker itself reads the stores."""
     shard = store.read(reference)
     label = shard["label"][rows]
     distance, index = nearest(store.read(activations)[layer][:], shard[layer][rows], min(k, len(label)))
@@ -142,7 +142,7 @@ def _block(
 
 
 def _joined(blocks: Iterator[tuple[np.ndarray, np.ndarray]], k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of the nearest of every block, in order, the nearest of all."""
+    """The nearest of all blocks, from the nearest of each block in their order."""
     distance, label = next(blocks)
     for its_distance, its_label in blocks:
         distance, label = np.hstack([distance, its_distance]), np.hstack([label, its_label])

@@ -41,12 +41,12 @@ def _known(attacks: Sequence[str]) -> list[_Parts]:
 
 
 def _unknown(attacks: Sequence[str]) -> list[_Parts]:
-    """Each attack is left out of training and validation, and is the one of the test."""
+    """Each attack in turn is left out of training and validation, and is the only one in the test."""
     return [(left_out, [a for a in attacks if a != left_out], [left_out]) for left_out in attacks]
 
 
 def _transfer(attacks: Sequence[str]) -> list[_Parts]:
-    """Each attack is the only one in training, and all are in the test."""
+    """Each attack in turn is the only one in training; all are in the test."""
     return [(alone, [alone], attacks) for alone in attacks]
 
 
@@ -59,5 +59,5 @@ PROTOCOLS: dict[str, Callable[[Sequence[str]], list[_Parts]]] = {
 
 
 def cases(protocols: Sequence[str], attacks: Sequence[str]) -> list[Case]:
-    """The detectors that protocols ask for, over those attacks."""
+    """The detectors that protocols ask for, given the attacks."""
     return [Case(protocol, *parts) for protocol in protocols for parts in PROTOCOLS[protocol](attacks)]

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from detour import store
 from detour.artefacts import written
 from detour.config import warnings
+from detour.histories import warnings as unlearned
 from detour.protocols import ALL
 from detour.store import ORIGINAL
 
@@ -21,8 +22,8 @@ from detour.store import ORIGINAL
 def write(
     out: str | Path, *,
     template: str | Path, captions: Sequence[str | Path], figures: Sequence[str | Path],
-    images: str | Path, references: Sequence[str | Path], outcomes: str | Path, metrics: str | Path,
-    summary: str | Path, config: dict[str, Any],
+    images: str | Path, references: Sequence[str | Path], outcomes: str | Path, histories: str | Path,
+    metrics: str | Path, summary: str | Path, config: dict[str, Any],
 ) -> None:  # fmt: skip
     """Fill the template.
 
@@ -59,7 +60,7 @@ def write(
         attacks={attack["name"]: attack for attack in config["attacks"]},
         versions=dict(made.attrs["versions"]) | {"python": platform.python_version()},
         classes=len(made.attrs["classes"]),
-        warnings=warnings(config),
+        warnings=[*warnings(config), *unlearned(histories)],
         skipped=[problem for path in references for problem in store.read(path).attrs["skipped"]],
         original=ORIGINAL,
         all=ALL,

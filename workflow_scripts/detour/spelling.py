@@ -1,4 +1,4 @@
-"""Messages for names that are not there."""
+"""Messages about names that do not exist."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -8,7 +8,7 @@ SHOWN = 12
 
 
 def unknown(key: str, found: Any, allowed: Iterable[Any]) -> str:
-    """Say what was found, what is allowed, and which of it was perhaps meant."""
+    """Say what was found, what is allowed, and which allowed name was perhaps meant."""
     names = [str(name) for name in allowed]
     near = get_close_matches(str(found), names, n=3)
     meant = f"; did you mean `{'`, `'.join(near)}`?" if near else ""
@@ -16,5 +16,5 @@ def unknown(key: str, found: Any, allowed: Iterable[Any]) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names one after the other; of many, the first and their number."""
+    """Names separated by commas; of many, the first ones and their number."""
     return ", ".join(names if len(names) <= SHOWN else [*names[:SHOWN], f"... ({len(names)} in all)"])

@@ -23,13 +23,13 @@ from detour.artefacts import written
 # A chunk of a few MB is read in a few ms and costs little beside a batch of images in memory.
 CHUNK_BYTES = 4 * 2**20
 
-# Several times as fast as Zarr's own choice, so that no GPU waits for it; see the layouts of benchmarks/.
+# Several times as fast as Zarr's default, so that no GPU waits for it; see the layouts of benchmarks/.
 COMPRESSOR = BloscCodec(cname="lz4", shuffle="shuffle")
 
 # The set of genuine images; all others are attacks.
 ORIGINAL = "original"
 
-# In place of a class, where an attack aims at none.
+# The target of an attack that aims at no class.
 NO_TARGET = -1
 
 LIBRARIES = ("cleverhans", "dask", "numpy", "scikit-learn", "scipy", "torch", "torchvision", "zarr")
@@ -42,11 +42,11 @@ class Made:
     Parameters
     ----------
     settings
-        The configuration that the job used, its seed among it.
+        The part of the configuration that the job used, with its seed.
     code
         Digest of the code (`detour.code.digest`).
     threads
-        That it ran with: their number changes floats in the last place.
+        Number of threads of the job, which changes floats in the last place.
     """
 
     settings: dict[str, Any]
@@ -58,7 +58,7 @@ class Made:
 def create(
     path: str | Path, made: Made, sources: Iterable[str | Path] = (), **attributes: Any
 ) -> Iterator[zarr.Group]:
-    """Give an empty group to fill, which becomes the store at `path` if the block ends well.
+    """Give an empty group to fill, which becomes the store at `path` if the block ends without an error.
 
     Parameters
     ----------
@@ -78,9 +78,9 @@ def create(
 
 
 class _Growing(WrapperStore[ZipStore]):
-    """Keeps metadata in memory until all is written: in a zip nothing can be written twice.
+    """Keeps metadata in memory until the end, because an entry of a zip cannot be overwritten.
 
-    So arrays can grow, and attributes tell what was seen on the way.
+    This lets arrays grow and attributes be set while writing.
     """
 
     def __init__(self, store: ZipStore) -> None:
@@ -106,7 +106,7 @@ class _Growing(WrapperStore[ZipStore]):
 
 
 def attributes_of(made: Made, sources: Iterable[str | Path] = (), **attributes: Any) -> dict[str, Any]:
-    """What an artefact says of itself: what made it, from what, and with which versions."""
+    """Attributes of an artefact: what made it, from which files, and with which releases of libraries."""
     paths = [Path(source) for source in sources]
     times = Counter(path.name for path in paths)
     names = [path.name if times[path.name] == 1 else f"{path.parent.name}/{path.name}" for path in paths]
@@ -123,7 +123,7 @@ def read(path: str | Path) -> zarr.Group:
     Raises
     ------
     ValueError
-        If the file is no complete store.
+        If the file is not a complete store.
     """
     try:
         return zarr.open_group(ZipStore(path, mode="r"), mode="r")
@@ -135,9 +135,9 @@ def read(path: str | Path) -> zarr.Group:
 
 
 def write(group: zarr.Group, blocks: Iterable[dict[str, np.ndarray]]) -> None:
-    """Write arrays that arrive in blocks of rows, however many, in memory bounded by a chunk.
+    """Write arrays that arrive in blocks of any number of rows; memory is bounded by a chunk.
 
-    A chunk in a zip can be written once, so rows are held until they fill one.
+    A chunk in a zip can be written only once, so rows are held back until they fill one.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def _chunks(blocks: Iterable[dict[str, np.ndarray]]) -> Iterator[dict[str, np.nd
 
 
 def _versions() -> dict[str, str]:
-    """Of the libraries that are here: not every environment has all."""
+    """Releases of the libraries that are installed: not every environment has all."""
     return {d: version(d) for d in LIBRARIES if find_spec(d.replace("scikit-learn", "sklearn"))}
 
 
@@ -186,10 +186,10 @@ def named(paths: Iterable[str | Path]) -> dict[str, Path]:
 
 
 def digest(path: str | Path) -> str:
-    """Digest of what a store, or a file of torch, holds: from the CRCs in the zip's directory.
+    """Digest of the contents of a store or of a torch file, from the CRCs in the directory of the zip.
 
-    It reads no chunk. Two written at different times with the same content have the same digest. Of another
-    file, the digest of its bytes.
+    No chunk is read. The same content has the same digest, whenever it was written. For any other file, it is
+    the digest of its bytes.
     """
     if not zipfile.is_zipfile(path):
         with Path(path).open("rb") as file:

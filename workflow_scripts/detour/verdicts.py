@@ -1,4 +1,4 @@
-"""Verdicts: what the classifier takes every version of every image for, and what the attacks did to it."""
+"""Verdicts: the predicted class of every version of every image, and what the attacks did."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from detour.store import NO_TARGET, ORIGINAL
 
 
 def judged(images: Mapping[str, str | Path], activations: Mapping[str, str | Path]) -> pd.DataFrame:
-    """What each version of each image is taken for, from the stored bytes.
+    """The predicted class of each version of each image, from the stored bytes.
 
     Parameters
     ----------
@@ -23,11 +23,11 @@ def judged(images: Mapping[str, str | Path], activations: Mapping[str, str | Pat
     Returns
     -------
     DataFrame
-        set, source, label, target (-1: none), before and after (the classes that the original and this
-        version are taken for), right (before is the label), successful (right, and after is another class),
-        hit (after is the target, and before was not), failed (right, and after still), linf and l2 (of the
-        change, in pixels of 255), differs (the classifier takes it for something else in the precision of
-        the attack than in float32, which all else is told by).
+        set, source, label, target (-1: none), before and after (the predicted classes of the original and
+        of this version), right (before is the label), successful (right, and after is another class), hit
+        (after is the target, and before was not), failed (right, and after is the label too), linf and l2
+        (of the change, in pixels of 255), differs (the class predicted in the precision of the attack is not
+        the one predicted in float32, which all other columns use).
     """
     original = store.read(images[ORIGINAL])
     before = store.read(activations[ORIGINAL])["predicted"][:]
@@ -73,7 +73,7 @@ def outcome(verdicts: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        set, images, accuracy, target_hits (share taken for the target, NaN without one), successful (share
+        set, images, accuracy, target_hits (share predicted as the target, NaN without one), successful (share
         of the images that were right), linf (the largest), l2 (mean), differs (share).
     """
     rows = []

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
@@ -9,15 +10,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from detour import store
+from detour import histories, store
 from detour.artefacts import written
-from detour.detectors.confidence import Energy, MaxSoftmax
-from detour.detectors.fisher import Fisher, FisherMLP
-from detour.detectors.layers import LID, KNNDistance, Mahalanobis
-from detour.detectors.neighbours import KNN
-from detour.detectors.sequences import LSTM, MLP, Logistic
 from detour.detectors.versions import Run, Versions
 from detour.folds import sources
+from detour.methods import DETECTORS
 from detour.protocols import ALL, cases
 from detour.seeds import draw
 from detour.store import ORIGINAL, Made
@@ -49,40 +46,38 @@ class Detector(Protocol):
         """This detector as it was when `state` was taken."""
 
 
-# A new detector is one class and one line here, and its options one entry of the schema.
-METHODS: dict[str, Callable[..., Detector]] = {
-    "lstm": LSTM,
-    "mlp": MLP,
-    "logistic": Logistic,
-    "knn": KNN,
-    "knn_distance": KNNDistance,
-    "mahalanobis": Mahalanobis,
-    "lid": LID,
-    "fisher": Fisher,
-    "fisher_mlp": FisherMLP,
-    "max_softmax": MaxSoftmax,
-    "energy": Energy,
-}
+def implementation(method: str) -> Callable[..., Detector]:
+    """The class of a method; no other method's module is imported, nor what only those use."""
+    module, name = DETECTORS[method].split(":")
+    return getattr(import_module(module), name)
 
 
 def detector(method: str, **options: Any) -> Detector:
     """The untrained detector of that entry of the configuration."""
-    return METHODS[method](**options)
+    return implementation(method)(**options)
 
 
 def train(
     run: Run, folds: str | Path, model: str | Path, history: str | Path, *,
-    protocols: Sequence[str], fold: int, method: str, options: dict[str, Any], seed: int, made: Made,
+    name: str, protocols: Sequence[str], fold: int, method: str, options: dict[str, Any], seed: int,
+    made: Made,
 ) -> None:  # fmt: skip
     """Fit the detectors that protocols ask for on a fold, and write their states and histories.
 
+    A history has a row for each pass over the training images, or for each option that was tried: detector,
+    protocol, case, seed, fold, what it was, validation_auc, guessed_auc (see `detour.histories`) and, for a
+    network, loss and guessed_loss. Where nothing was learned the log warns of it.
+
     Parameters
     ----------
+    name
+        Of the detector in the configuration.
     seed
         Of what the detectors draw, in every fold and case something else.
     """
     sourced = {role: sources(folds, fold, role) for role in ("train", "validation")}
-    states, seen = {}, []
+    states: dict[str, Any] = {}
+    rows: list[dict[str, Any]] = []
     with written(history) as table, written(model) as path:
         for case in cases(protocols, run.attacks):
             logger.info("%s: knows %s", case, ", ".join(case.known))
@@ -92,7 +87,16 @@ def train(
             drawn = int(draw(seed, str(case), fold).integers(2**31))
             passes = fitted.fit(part["train"], part["validation"], seed=drawn)
             states[str(case)] = fitted.state()
-            seen += [{"protocol": case.protocol, "case": case.name} | row for row in passes]
+            about = {"detector": name, "protocol": case.protocol, "case": case.name}
+            adversarial = part["validation"].adversarial
+            guessed = histories.guessed_auc(int((~adversarial).sum()), int(adversarial.sum()))
+            found = [{**about, "seed": seed, "fold": fold, **row, "guessed_auc": guessed} for row in passes]
+            rows += found
+            if reason := histories.failure(found):
+                logger.warning(
+                    "%s, fold %d, seed %d (%s) may have learned nothing: %s; %s",
+                    name, fold, seed, case, reason, histories.remedy(found),
+                )  # fmt: skip
         saved = {
             "method": method,
             "options": options,
@@ -101,55 +105,54 @@ def train(
             "made": store.attributes_of(made, run.paths),
         }
         torch.save(saved, path)
-        pd.DataFrame(seen).to_csv(table, index=False)
+        pd.DataFrame(rows).to_csv(table, index=False)
 
 
 def load(model: str | Path, case: str = f"known {ALL}") -> Detector:
     """A detector as it was trained for a case, by the case's protocol and name."""
-    saved = torch.load(model, weights_only=True)
+    return _restored(torch.load(model, weights_only=True), case)
+
+
+def _restored(saved: dict[str, Any], case: str) -> Detector:
     return detector(saved["method"], **saved["options"]).restored(saved["states"][case])
 
 
 def evaluate(
-    run: Run, folds: str | Path, models: Sequence[str | Path], out: str | Path, *,
-    name: str, protocols: Sequence[str], seed: int,
+    run: Run, folds: str | Path, model: str | Path, out: str | Path, *,
+    name: str, protocols: Sequence[str], seed: int, fold: int,
 ) -> None:  # fmt: skip
-    """Score the test images of every fold, and the genuine ones of its validation that thresholds are from.
+    """Score the test images of a fold, and the genuine ones of its validation that thresholds are from.
 
     The table has detector, protocol, seed, fold, case, role (`test` or `validation`), set, source,
     adversarial (0 or 1) and score.
 
     Parameters
     ----------
-    models
-        As `train` wrote them, in the order of the folds.
+    model
+        As `train` wrote it for this fold.
 
     Raises
     ------
     ValueError
-        If a detector was trained or validated on a source of its fold's test.
+        If the detector was trained or validated on a source of the fold's test.
     """
-    tables = []
-    for fold, model in enumerate(models):
-        part = {role: sources(folds, fold, role) for role in ("validation", "test")}
-        _refuse_leak(model, part["test"], fold, folds)
-        for case in cases(protocols, run.attacks):
-            fitted = load(model, str(case))
-            for role, sets in (("validation", [ORIGINAL]), ("test", [ORIGINAL, *case.tested])):
-                versions = Versions(run, part[role], sets)
-                tables.append(pd.DataFrame({
-                    "detector": name, "protocol": case.protocol, "seed": seed, "fold": fold,
-                    "case": case.name, "role": role, "set": versions.set, "source": versions.source,
-                    "adversarial": versions.adversarial.astype(int), "score": fitted.score(versions),
-                }))  # fmt: skip
-    with written(out) as path:
-        pd.concat(tables).to_csv(path, index=False)
-
-
-def _refuse_leak(model: str | Path, test: np.ndarray, fold: int, folds: str | Path) -> None:
-    for role, known in torch.load(model, weights_only=True)["sources"].items():
-        if len(leaked := np.intersect1d(known.numpy(), test)):
+    part = {role: sources(folds, fold, role) for role in ("validation", "test")}
+    saved = torch.load(model, weights_only=True)
+    for role, known in saved["sources"].items():
+        if len(leaked := np.intersect1d(known.numpy(), part["test"])):
             raise ValueError(
                 f"{model}: source {leaked[0]} was in {role} and is in the test of fold {fold} of {folds}"
                 f" ({len(leaked)} such sources), expected none; delete {model} and run again"
             )
+    tables = []
+    for case in cases(protocols, run.attacks):
+        fitted = _restored(saved, str(case))
+        for role, sets in (("validation", [ORIGINAL]), ("test", [ORIGINAL, *case.tested])):
+            versions = Versions(run, part[role], sets)
+            tables.append(pd.DataFrame({
+                "detector": name, "protocol": case.protocol, "seed": seed, "fold": fold,
+                "case": case.name, "role": role, "set": versions.set, "source": versions.source,
+                "adversarial": versions.adversarial.astype(int), "score": fitted.score(versions),
+            }))  # fmt: skip
+    with written(out) as path:
+        pd.concat(tables).to_csv(path, index=False)

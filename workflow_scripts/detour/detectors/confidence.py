@@ -1,4 +1,4 @@
-"""Confidence: detectors that look at the classifier's own output, and learn nothing."""
+"""Confidence: detectors that use only the classifier's output, and are not trained."""
 
 from typing import Any, ClassVar, Self
 
@@ -10,7 +10,7 @@ from detour.detectors.versions import Versions
 
 
 class MaxSoftmax:
-    """How little the classifier believes what it says: 1 - max_c softmax(logits)_c.
+    """1 - the classifier's confidence in the predicted class: 1 - max_c softmax(logits)_c.
 
     Hendrycks and Gimpel 2017, section 2.
     """

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from math import log
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -154,21 +155,27 @@ class FisherMLP(Fisher):
         net = nn.Sequential(nn.Dropout(self.dropout), perceptron)
         # Originals, of which there are few, weigh as much as all attacks.
         loss_of = nn.BCEWithLogitsLoss(pos_weight=(~y).sum() / y.sum())
+        # Of the answer 1/2 for all: log 2 an image, where attacks together weigh as much as the originals.
+        guessed = 2 * float((~y).double().mean()) * log(2)
         optimizer = torch.optim.AdamW(net.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         steps = self.epochs * -(-len(x) // self.batch_size)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, steps)
         best, kept = -1.0, perceptron.state_dict()
         for epoch in progress(range(1, self.epochs + 1), self.epochs, "epochs"):
             net.train()
+            losses = []
             for rows in torch.randperm(len(x)).split(self.batch_size):
                 optimizer.zero_grad(set_to_none=True)
-                loss_of(net(x[rows]), target[rows]).backward()
+                loss = loss_of(net(x[rows]), target[rows])
+                loss.backward()
                 optimizer.step()
                 schedule.step()
+                losses.append(loss.detach())
             net.eval()
             with torch.inference_mode():
                 auc = areas.auc(truth, net(seen).numpy())
-            history.append({"epoch": epoch, "validation_auc": auc})
+            mean = float(torch.stack(losses).double().mean())
+            history.append({"epoch": epoch, "loss": mean, "guessed_loss": guessed, "validation_auc": auc})
             if auc > best:
                 best, kept = auc, copy.deepcopy(perceptron.state_dict())
         perceptron.load_state_dict(kept)

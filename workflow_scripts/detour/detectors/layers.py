@@ -1,4 +1,4 @@
-"""Layers: detectors that look at one number per layer, which a logistic regression makes one score of."""
+"""Layers: detectors with one number per layer, combined into one score by logistic regression."""
 
 from typing import Any, ClassVar, Self
 
@@ -10,12 +10,12 @@ from detour.detectors.versions import Versions
 from detour.distances import distances
 from detour.store import ORIGINAL
 
-# In place of the dimension where all distances are the same, which say nothing of it.
+# The dimension given where all distances are equal, which do not determine it.
 LARGEST = 1e4
 
 
 class Layers:
-    """One number per layer and image into a score, by a logistic regression on the training versions.
+    """Combines one number per layer into a score, by logistic regression on the training versions.
 
     Parameters
     ----------
@@ -52,8 +52,8 @@ class Mahalanobis(Layers):
     """Mahalanobis distance to the nearest class (Lee et al. 2018, eq. 2 and the feature ensemble).
 
     At layer l, M_l(x) = max_c -(f - mu_c)^T Sigma^-1 (f - mu_c), with the means of the classes and the
-    covariance they share; where it is singular, its pseudo-inverse. Of the paper's, the input pre-processing
-    is left out: it needs the gradient of the network.
+    shared covariance; where it is singular, its pseudo-inverse. The paper's input pre-processing is left out,
+    because it needs the gradient of the network.
     """
 
     reads: ClassVar = ["activations", "gaussians"]
@@ -65,14 +65,14 @@ class Mahalanobis(Layers):
         """M_l of every image: float64 [m]"""
         gaussian = versions.gaussian(layer)
         mean, whitening = gaussian["mean"][:], gaussian["whitening"][:]
-        # Centred, as only differences count and they are to keep their digits.
+        # Centred: only differences count, and they keep more digits.
         centre = mean.mean(0)
         x = versions.activations(layer) - centre
         return -(distances(x @ whitening, (mean - centre) @ whitening) ** 2).min(1)
 
 
 class WithNeighbours(Layers):
-    """Detectors whose numbers depend on how many neighbours are looked at.
+    """Detectors whose numbers depend on the number of neighbours.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class WithNeighbours(Layers):
         self.k, self.c = k, c
 
     def tried(self, versions: Versions, k: list[int]) -> dict[int, np.ndarray]:
-        """The numbers for each of some k: float64 [m, L]"""
+        """The numbers for each k: float64 [m, L]"""
         raise NotImplementedError
 
     def numbers(self, versions: Versions) -> np.ndarray:
@@ -124,12 +124,12 @@ class KNNDistance(WithNeighbours):
 class LID(WithNeighbours):
     """Local intrinsic dimensionality at each layer (Ma et al. 2018).
 
-    LID(x) = -(1/k sum_{i=1..k} log(r_i / r_k))^-1, with r_i the distance to the i-th nearest, the nearest
-    being counted, in a batch of original training images. An image's own original is never in its batch:
-    one more is drawn, of which every image leaves out its own, or the last.
+    LID(x) = -(1/k sum_{i=1..k} log(r_i / r_k))^-1, where r_i is the distance to the i-th nearest image of a
+    batch of original training images. An image's own original is never in its batch: one image more is drawn,
+    and each image leaves out its own original or, if that was not drawn, the last.
 
-    Where a neighbour is at distance 0 the sum is minus infinity and the dimension 0, its limit; so it is
-    where all k are. Where all k are equally far it is `LARGEST`.
+    If a neighbour is at distance 0, the sum is minus infinity and the dimension is 0, its limit; it is 0 as
+    well if all k are at distance 0. If all k are equally far otherwise, it is `LARGEST`.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ class LID(WithNeighbours):
 
 
 def dimension(r: np.ndarray) -> np.ndarray:
-    """LID of points from the distances to their k nearest, ascending.
+    """LID of points, from the distances to their k nearest in ascending order.
 
     Parameters
     ----------

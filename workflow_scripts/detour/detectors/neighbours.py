@@ -9,12 +9,12 @@ from detour.detectors.versions import Versions
 
 
 class KNN:
-    """The baseline, [16] of the paper: how few of an image's neighbours have the class it is taken for.
+    """The baseline, [16] of the paper: the share of neighbours of another class than the predicted one.
 
     Parameters
     ----------
     layer
-        Whose activations are compared; `best`: the layer with the best validation AUC.
+        Layer whose activations are compared; `best`: the one with the best validation AUC.
     k
         Numbers of nearest reference images; the one with the best validation AUC is kept.
     """
@@ -47,6 +47,6 @@ class KNN:
 
 
 def _agree(versions: Versions, layer: str, k: int) -> np.ndarray:
-    """Whether each of the k nearest, in their order, has the predicted class: bool [m, k]."""
+    """Whether each of the k nearest has the predicted class, nearest first: bool [m, k]."""
     _, label = versions.neighbours(layer, k)
     return label == versions.predicted[:, None]

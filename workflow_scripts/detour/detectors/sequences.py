@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from detour import areas
-from detour.detectors.linear import Regression
+from detour.detectors.linear import Regression, scaling
 from detour.detectors.versions import Versions
+from detour.histories import guessed_loss
 from detour.logs import progress
 
 
@@ -22,7 +23,7 @@ class Network:
     Parameters
     ----------
     scale
-        `raw`, or `standard`: mean 0 and deviation 1 on the training images, per layer and class.
+        `layer`, `standard` or `raw`, see `detour.detectors.linear.scaling`. The paper does not say.
     weight_decay
         Of Adam: the factor of its L2 penalty.
     patience
@@ -47,14 +48,14 @@ class Network:
         x = torch.from_numpy(train.distances)
         y = torch.from_numpy(train.adversarial).float()
         self._build(*x.shape[1:])
-        if self.scale == "standard":
-            self.mean, self.std = x.mean(0), x.std(0).clamp_min(torch.finfo(x.dtype).tiny)
-        x = (x - self.mean) / self.std
-        seen = (torch.from_numpy(validation.distances) - self.mean) / self.std
+        self.mean, self.std = scaling(x, self.scale)
+        x = (x - self.mean).div_(self.std)
+        seen = (torch.from_numpy(validation.distances) - self.mean).div_(self.std)
         optimizer = torch.optim.Adam(
             self.net.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
         )
         loss_of = nn.BCEWithLogitsLoss()
+        guessed = guessed_loss(float(y.mean()))
         history: list[dict[str, float]] = []
         best, kept, since = -1.0, self.net.state_dict(), 0
         for epoch in progress(range(1, self.epochs + 1), self.epochs, "epochs"):
@@ -71,7 +72,7 @@ class Network:
             if auc > best:
                 best, kept, since = auc, copy.deepcopy(self.net.state_dict()), 0
             loss = float(torch.stack(losses).double().mean())
-            history.append({"epoch": epoch, "loss": loss, "validation_auc": auc})
+            history.append({"epoch": epoch, "loss": loss, "guessed_loss": guessed, "validation_auc": auc})
             if since == self.patience:
                 break
         self.net.load_state_dict(kept)
@@ -158,26 +159,29 @@ class MLP(Network):
 
 
 class Logistic:
-    """Logistic regression on the standardised distances at all layers at once.
+    """Logistic regression on the scaled distances at all layers at once.
 
     Parameters
     ----------
     c
         Inverses of the regularisation's strength; the one with the best validation AUC is kept.
+    scale
+        `layer`, `standard` or `raw`, see `detour.detectors.linear.scaling`.
     """
 
     reads: ClassVar = ["distances"]
 
-    def __init__(self, *, c: list[float]) -> None:
-        self.regression = Regression(c)
+    def __init__(self, *, c: list[float], scale: str) -> None:
+        self.regression = Regression(c, scale)
 
     def fit(self, train: Versions, validation: Versions, seed: int) -> list[dict[str, float]]:
-        x, seen = (part.distances.reshape(len(part.source), -1) for part in (train, validation))
-        return self.regression.fit(x, train.adversarial, seen, validation.adversarial)
+        return self.regression.fit(
+            train.distances, train.adversarial, validation.distances, validation.adversarial
+        )
 
     def logits(self, distances: Tensor, activations: Mapping[str, Tensor] | None = None) -> Tensor:
         """Logits [m] of distances float32 [m, L, C] as they are stored; differentiable."""
-        return self.regression.logits(distances.flatten(1))
+        return self.regression.logits(distances)
 
     def score(self, versions: Versions) -> np.ndarray:
         return self.logits(torch.from_numpy(versions.distances)).numpy()

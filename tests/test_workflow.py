@@ -126,7 +126,7 @@ PARTS = {
     "adversarials": {"classifier": 1, "image": 1, "attack": 2},
     "activations": {"activation": 3, "reference_activation": 2},
     "medoids": {"classifier": 1, "reference_activation": 2, "medoid": 3},
-    "gaussians": {"reference_activation": 2, "gaussian": 4},
+    "gaussians": {"reference_activation": 2, "gaussian": 3},
     "distances": {"medoid": 3, "distance": 6},
     "neighbours": {"reference_activation": 2, "neighbour": 3},
     "detectors": {"fold": 1, "train": 10, "evaluate": 10},

@@ -3,7 +3,7 @@
     python -m benchmarks.scaling --out FILE RUN [RUN ...]
 
 trains detectors by the library's own classes on the distances of finished runs (folders `results/{run}`), with every
-attack known and with the iterated one left out of training, and prints a table. Seed i learns and is tested on fold i;
+attack known and with one left out of training and alone in the test, and prints a table. Seed i learns and is tested on fold i;
 scales see the same images, so that their differences are paired. Each result is a line of FILE, and is kept.
 """
 
@@ -46,14 +46,15 @@ class Fit(NamedTuple):
     seed: int
 
 
-def fitted(fit: Fit, epochs: int | None) -> dict[str, Any]:
+def fitted(fit: Fit, unseen: str, epochs: int | None) -> dict[str, Any]:
     """The fit, its AUC on the test images of its fold, and the best on the validation."""
     torch.set_num_threads(1)
     folder = Path(fit.run)
     run = Run.of(distances=sorted((folder / "distances/medoid-l2").glob("*.zarr.zip")))
-    (iterated,) = (name for name in run.attacks if name.startswith("iterative"))
-    knows = [name for name in run.attacks if fit.protocol == "known" or name != iterated]
-    tested = run.attacks if fit.protocol == "known" else [iterated]
+    if unseen not in run.attacks:
+        raise ValueError(f"--unseen: found {unseen!r}, allowed: {', '.join(run.attacks)} ({folder})")
+    knows = [name for name in run.attacks if fit.protocol == "known" or name != unseen]
+    tested = run.attacks if fit.protocol == "known" else [unseen]
     train, validation, test = (
         Versions(run, sources(folder / "folds.csv", fit.seed, role), [ORIGINAL, *sets])
         for role, sets in (("train", knows), ("validation", knows), ("test", tested))
@@ -92,6 +93,7 @@ def main() -> None:
     parser.add_argument("--detectors", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--scales", nargs="+", choices=SCALES, default=list(SCALES))
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds and folds (%(default)s)")
+    parser.add_argument("--unseen", default="iterative_target", help="the attack left out (%(default)s)")
     parser.add_argument("--epochs", type=int, help="in place of the detectors' own")
     parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each (%(default)s)")
     asked = parser.parse_args()
@@ -106,7 +108,8 @@ def main() -> None:
         ProcessPoolExecutor(asked.jobs, multiprocessing.get_context("spawn")) as pool,
         asked.out.open("a") as out,
     ):
-        for i, future in enumerate(as_completed([pool.submit(fitted, f, asked.epochs) for f in todo]), 1):
+        running = [pool.submit(fitted, fit, asked.unseen, asked.epochs) for fit in todo]
+        for i, future in enumerate(as_completed(running), 1):
             results.append(row := future.result())
             out.write(json.dumps(row) + "\n")
             out.flush()

@@ -6,6 +6,7 @@ from itertools import accumulate, chain
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -138,3 +139,20 @@ def test_what_is_measured_is_printed_and_kept(tmp_path):
     assert found["section"] == "distances"
     for text in (ran.stdout, (tmp_path / "RESULTS.md").read_text()):
         assert report.tables(found) in text
+
+
+def test_scales_are_compared_on_a_finished_run_and_what_is_known_is_not_trained_again(finished, tmp_path):
+    command = [
+        sys.executable, "-m", "benchmarks.scaling", "--out", str(tmp_path / "found.jsonl"), "--epochs", "1",
+        "--seeds", "2", "--detectors", "mlp", "--scales", "raw", "layer", "--unseen", "step", "--jobs", "1",
+        "--", str(finished.results),
+    ]  # fmt: skip
+    first, again = (
+        subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout for _ in range(2)
+    )
+    assert first.count("of 8: ") == 8
+    results = pd.read_json(tmp_path / "found.jsonl", lines=True)
+    for protocol, rows in results.groupby("protocol"):
+        by_scale = rows.groupby("scale")["auc"].mean()
+        assert f"{protocol:<10} | mlp        | {by_scale['raw']:.3f} | {by_scale['layer']:.3f}" in again
+    assert "of 8: " not in again

@@ -133,6 +133,10 @@ SERVERS = {
 ELSEWHERE = {
     ".venv/bin/snakemake --cores all --default-storage-provider s3 --default-storage-prefix s3://bucket/project":
         "needs the plugin of S3 and a bucket; test_workflow.py runs the plugin of a folder",
+    "python -m benchmarks.lite0 DATA OUT":
+        "needs two packages that no lock has, images and an hour",
+    "python -m benchmarks.scaling --out FILE --epochs 30 OUT/imagenet-1000":
+        "test_benchmarks.py runs it on the small run",
     "snakemake --lint": "`make lint` runs it",
     "pre-commit install": "needs pre-commit, which no lock has; the hooks are compared with `make lint` below",
 }  # fmt: skip

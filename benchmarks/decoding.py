@@ -21,7 +21,8 @@ from torchvision.transforms import v2
 from benchmarks import timing
 from benchmarks.photographs import photographs
 from benchmarks.sections import Table
-from detour.images import Folder, decoded
+from detour.images import Folder
+from detour.pixels import decoded
 
 GOAL = (
     "Decoding is not what a GPU waits for, and stays within one level of torchvision's reference transform."

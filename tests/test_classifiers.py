@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision import models, transforms
 
 from conftest import SMALL, Workflow
-from detour import classifiers, devices, images, store
+from detour import classifiers, devices, images, store, vision
 from detour.activations import Recorder
 from detour.artefacts import TakenOverError
 from detour.classifiers import Classifier, Training
@@ -175,7 +175,7 @@ def inception(tmp_path, monkeypatch):
     own = SimpleNamespace(
         name="IMAGENET1K_V1", url=f"https://example.org/{path.name}", meta={"categories": [""] * 1000}
     )
-    monkeypatch.setattr(classifiers, "get_model_weights", lambda model: [own])
+    monkeypatch.setattr(vision, "get_model_weights", lambda model: [own])
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     return network, path
 

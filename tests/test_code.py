@@ -84,6 +84,7 @@ def test_what_is_loaded_by_name_counts_with_all_that_it_imports(project):
 def test_libraries_are_those_that_give_numbers_by_their_feature_release(project, monkeypatch):
     def libraries() -> dict[str, str]:
         code._meaning.cache_clear()
+        code._release.cache_clear()
         return code.libraries(project / "script.py")
 
     monkeypatch.setattr(code, "version", lambda name: {"numpy": "2.4.6", "pillow": "12.0.1"}[name])

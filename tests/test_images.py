@@ -14,6 +14,7 @@ from torchvision.models import Inception_V3_Weights
 
 from detour import folders, images, store
 from detour.images import Digits, Folder, Nips2017
+from detour.pixels import decoded
 
 
 @pytest.fixture
@@ -133,7 +134,7 @@ FORMATS = [
 def test_every_format_and_colour_space_becomes_the_rgb_of_pillow(mode, kind):
     content = encoded(mode, kind)
     expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).transpose(2, 0, 1)
-    np.testing.assert_array_equal(images.decoded(content), expected)
+    np.testing.assert_array_equal(decoded(content), expected)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,7 @@ def test_every_format_and_colour_space_becomes_the_rgb_of_pillow(mode, kind):
 )
 def test_what_is_no_whole_image_cannot_be_decoded(content):
     with pytest.raises(ValueError, match="cannot be decoded"):
-        images.decoded(content)
+        decoded(content)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -17,17 +17,11 @@ from safetensors.torch import load_file
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.data import DataLoader
-from torchvision import models
-from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
-from torchvision.models.googlenet import GoogLeNet
-from torchvision.models.inception import Inception3
-from torchvision.models.resnet import ResNet
-from torchvision.models.swin_transformer import SwinTransformer
 
 from detour import devices, store
 from detour.artefacts import written
 from detour.images import Known, Labelled
-from detour.networks import NETWORKS, SmallResNet
+from detour.networks import NETWORKS
 from detour.spelling import unknown
 from detour.store import Made
 from detour.weights import WEIGHTS, Weights
@@ -136,14 +130,15 @@ def pretrained(model: str, weights: str, classes: int) -> nn.Module:
         network = _network(model, classes)
         _load_state(network, _unpacked(packaged))
         return network
-    own = _own(model, weights)
-    if own:
-        _same_classes(weights, len(own.meta["categories"]), classes)
-        weights = str(_checked(Path(weights) if Path(weights).is_file() else _fetched(own)))
     network = _network(model, classes)
-    if own and isinstance(network, Inception3 | GoogLeNet):
-        # They were trained elsewhere, on pixels normalised in another way than torchvision's.
-        network.transform_input = True
+    if model not in NETWORKS:
+        from detour import vision
+
+        own = vision.weights(model, weights)
+        if own:
+            _same_classes(weights, len(own.meta["categories"]), classes)
+            weights = str(_checked(Path(weights) if Path(weights).is_file() else vision.fetched(own)))
+            vision.normalise_for_weights(network)
     try:
         _load_state(network, torch.load(weights, map_location="cpu", weights_only=True))
     except (RuntimeError, AttributeError, TypeError, UnpicklingError) as error:
@@ -173,30 +168,6 @@ def _unpacked(packaged: Weights) -> dict[str, Tensor]:
     return load_file(packaged.path)
 
 
-def _own(model: str, weights: str) -> WeightsEnum | None:
-    """The weights of torchvision that are meant, by the name of the enum or by that of their file."""
-    if model in NETWORKS:
-        return None
-    enum = get_model_weights(model)
-    named = (w for w in enum if weights == w.name or Path(weights).name == Path(w.url).name)
-    return next(named, None)
-
-
-def _fetched(own: WeightsEnum) -> Path:
-    """Where torchvision keeps the file of those weights, once it is there."""
-    path = Path(torch.hub.get_dir(), "checkpoints", Path(own.url).name)
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(own.url, str(path), progress=False)
-        except OSError as error:
-            raise ValueError(
-                f"classifier.weights: cannot fetch {own.url} ({error}); fetch it elsewhere and put it at"
-                f" {path}, or name where it is in classifier.weights"
-            ) from error
-    return path
-
-
 def _checked(path: Path) -> Path:
     """Refuse a file of torchvision whose SHA-256 does not begin as its name says."""
     expected = re.search(r"-([0-9a-f]{8,})\.", path.name)
@@ -218,9 +189,10 @@ def sha256(path: Path) -> str:
 def _network(model: str, classes: int) -> nn.Module:
     if model in NETWORKS:
         return NETWORKS[model](classes)
-    # Otherwise they warn that this default will change.
-    default = {"init_weights": False} if model in ("inception_v3", "googlenet") else {}
-    return get_model(model, weights=None, num_classes=classes, **default)
+    # Not above: torchvision takes longer to import than torch, and the project's networks do without.
+    from detour import vision
+
+    return vision.network(model, classes)
 
 
 def _load_state(network: nn.Module, state: dict[str, Tensor]) -> None:
@@ -391,22 +363,27 @@ def layers(model: str, names: str | list[str]) -> list[str]:
     ValueError
         If there is no such model or the model has no such layer, with the nearest names.
     """
-    available = [*NETWORKS, *list_models(module=models)]
-    if model not in available:
-        raise ValueError(unknown("model", model, available))
-    try:
+    network: nn.Module
+    if model in NETWORKS:
         with torch.device("meta"):
+            network = own = NETWORKS[model](2)
+        auto = own.layers()
+    else:
+        from detour import vision
+
+        available = vision.names()
+        if model not in available:
+            raise ValueError(unknown("model", model, [*NETWORKS, *available]))
+        try:
+            with torch.device("meta"):
+                network = _network(model, classes=2)
+        except NotImplementedError:
+            # RegNets look at their first weights.
             network = _network(model, classes=2)
-    except NotImplementedError:
-        # RegNets look at their first weights.
-        network = _network(model, classes=2)
-    if isinstance(network, SwinTransformer):
-        raise ValueError(
-            f"model: found {model!r}, whose blocks put their channels last, allowed: models whose layers put"
-            " out [b, N], [b, N, H, W] or [b, tokens, N]"
-        )
+        vision.refuse_channels_last(model, network)
+        auto = vision.blocks(model, network) if isinstance(names, str) else []
     if isinstance(names, str):
-        return _auto(model, network)
+        return auto
     known = [name for name, _ in network.named_modules() if name]
     for name in names:
         if name not in known:
@@ -417,29 +394,14 @@ def layers(model: str, names: str | list[str]) -> list[str]:
 def check_weights(model: str, weights: str) -> None:
     """Refuse the name of weights that the model does not have."""
     if weights.isupper():
-        names = list(WEIGHTS.get(model, {}) if model in NETWORKS else get_model_weights(model).__members__)
+        if model in NETWORKS:
+            names = list(WEIGHTS.get(model, {}))
+        else:
+            from detour import vision
+
+            names = vision.weight_names(model)
         if weights not in names:
             raise ValueError(unknown("weights", weights, names))
-
-
-def _auto(model: str, network: nn.Module) -> list[str]:
-    match network:
-        case SmallResNet():
-            return network.layers()
-        case ResNet():
-            blocks = [
-                f"layer{i}.{j}" for i in range(1, 5) for j in range(len(network.get_submodule(f"layer{i}")))
-            ]
-            return ["maxpool", *blocks]
-        case Inception3():
-            return [
-                "maxpool2",
-                *(name for name, _ in network.named_children() if name.startswith("Mixed")),
-            ]
-    raise ValueError(
-        f"layers: found 'auto', and {model} is of neither the ResNet nor the Inception family; list names of"
-        f" its modules, among them: {', '.join(name for name, _ in network.named_children())}"
-    )
 
 
 if __name__ == "__main__":

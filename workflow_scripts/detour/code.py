@@ -2,7 +2,7 @@
 
 import ast
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -57,7 +57,12 @@ def libraries(script: str | Path, *modules: str) -> dict[str, str]:
     script = Path(script).resolve()
     names = {name for path in _reached(script, modules) for name in _meaning(path, script.parent).imported}
     found = sorted(NUMERIC[name] for name in names & NUMERIC.keys())
-    return {name: ".".join(version(name).split(".")[:2]) for name in found}
+    return {name: _release(name) for name in found}
+
+
+@cache
+def _release(name: str) -> str:
+    return ".".join(version(name).split(".")[:2])
 
 
 def _reached(script: Path, modules: Iterable[str]) -> set[Path]:
@@ -97,12 +102,20 @@ class _Meaning(NamedTuple):
     imported: frozenset[str]
 
 
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """A module or statement and all statements in it; not expressions, which are most of a tree."""
+    yield node
+    for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for inner in getattr(node, field, ()):
+            yield from _statements(inner)
+
+
 @cache
 def _meaning(path: Path, root: Path) -> _Meaning:
     tree = ast.parse(path.read_text(), str(path))
     names: set[str] = set()
     package = path.parent.relative_to(root).parts
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

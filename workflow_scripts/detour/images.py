@@ -1,7 +1,6 @@
 """Images: the reference, read where it lies, and the test images, stored as the bytes that are attacked."""
 
 import hashlib
-import io
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,10 +9,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
-from torchvision.transforms import v2
 
 from detour import folders, store
 from detour.logs import progress
@@ -82,8 +79,10 @@ class Digits:
         return self._part(slice(self.test, None), classes)
 
     def _part(self, part: slice, classes: Sequence[int] | None = None) -> Labelled:
-        # Imported here: two seconds that only this dataset has to pay.
+        # Imported here: seconds that only this dataset, and only a job that reads images, has to pay.
         from sklearn.datasets import load_digits
+
+        from detour.pixels import resized
 
         digits = load_digits()
         rows = np.sort(_dealt(digits.target)[part])
@@ -91,7 +90,7 @@ class Digits:
         if classes is not None:
             rows = rows[np.isin(digits.target[rows], classes)]
         grey = torch.from_numpy(digits.images[rows] * 255 / 16).round().to(torch.uint8)
-        pixels = v2.functional.resize(grey[:, None], [self.size, self.size]).expand(-1, 3, -1, -1)
+        pixels = resized(grey[:, None], [self.size, self.size]).expand(-1, 3, -1, -1)
         label = digits.target[rows].astype(np.int64)
         names = [f"digit {row}" for row in rows]
         return Labelled(TensorDataset(pixels, torch.from_numpy(label)), label, names)
@@ -174,8 +173,9 @@ class Folder:
 
         That resizes by Pillow, which takes as long as decoding; benchmarks/ has the measurement.
         """
-        resized = v2.functional.resize(image, [self.resize or self.crop], antialias=True)
-        return v2.functional.center_crop(resized, [self.crop, self.crop])
+        from detour.pixels import fitted
+
+        return fitted(image, self.resize or self.crop, self.crop)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +226,10 @@ class _Files(Dataset[Any]):
     def __init__(
         self, root: str, names: list[str], label: list[int], fit: Callable[[Tensor], Tensor]
     ) -> None:
-        self.root, self.names, self.label, self.fit = root, names, label, fit
+        # Imported before workers are forked, so that each has it already.
+        from detour.pixels import decoded
+
+        self.root, self.names, self.label, self.fit, self.decoded = root, names, label, fit, decoded
 
     def __len__(self) -> int:
         return len(self.names)
@@ -236,32 +239,13 @@ class _Files(Dataset[Any]):
         # Read apart from decoding: a file server that fails is no reason to skip an image.
         content = path.read_bytes()
         try:
-            return self.fit(decoded(content)), self.label[i]
+            return self.fit(self.decoded(content)), self.label[i]
         except ValueError as error:
             return f"{path}: {error}"
 
 
 def _labelled(files: _Files, target: np.ndarray | None = None) -> Labelled:
     return Labelled(files, np.array(files.label, dtype=np.int64), files.names, target)
-
-
-def decoded(content: bytes) -> Tensor:
-    """The pixels of an image file, whatever its format and colours; of an animation, the first image.
-
-    Returns
-    -------
-    uint8 [3, H, W]
-
-    Raises
-    ------
-    ValueError
-        If it is no image, or not a whole one.
-    """
-    try:
-        with Image.open(io.BytesIO(content)) as opened:
-            return v2.functional.pil_to_tensor(opened.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot be decoded ({error})") from error
 
 
 # A new dataset is one class and one line here, its options in the schema, and its checks in `detour.config`.

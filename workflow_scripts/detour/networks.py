@@ -1,7 +1,5 @@
 """Networks of this project, beside torchvision's. Torch alone: torchvision's take seconds to import."""
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
 
 
@@ -77,4 +75,4 @@ class SmallResNet(nn.Module):
 
 
 # By their names in `classifier.model`; each takes the number of classes.
-NETWORKS: dict[str, Callable[[int], nn.Module]] = {"small_resnet": SmallResNet}
+NETWORKS: dict[str, type[SmallResNet]] = {"small_resnet": SmallResNet}

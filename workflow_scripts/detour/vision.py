@@ -1,0 +1,86 @@
+"""Vision: torchvision's networks, their weights and their blocks.
+
+Imported only by jobs that use one of them: torchvision takes longer to import than torch.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from torchvision import models
+from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
+from torchvision.models.googlenet import GoogLeNet
+from torchvision.models.inception import Inception3
+from torchvision.models.resnet import ResNet
+from torchvision.models.swin_transformer import SwinTransformer
+
+
+def names() -> list[str]:
+    """Of the classification models."""
+    return list_models(module=models)
+
+
+def network(model: str, classes: int) -> nn.Module:
+    """A network with random weights."""
+    # Otherwise they warn that this default will change.
+    default = {"init_weights": False} if model in ("inception_v3", "googlenet") else {}
+    return get_model(model, weights=None, num_classes=classes, **default)
+
+
+def weights(model: str, name: str) -> WeightsEnum | None:
+    """The weights that are meant, by the name of the enum or by that of their file."""
+    enum = get_model_weights(model)
+    return next((w for w in enum if name == w.name or Path(name).name == Path(w.url).name), None)
+
+
+def weight_names(model: str) -> list[str]:
+    """Of the weight enum of a model."""
+    return list(get_model_weights(model).__members__)
+
+
+def fetched(own: WeightsEnum) -> Path:
+    """Where torchvision keeps the file of those weights, once it is there."""
+    path = Path(torch.hub.get_dir(), "checkpoints", Path(own.url).name)
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(own.url, str(path), progress=False)
+        except OSError as error:
+            raise ValueError(
+                f"classifier.weights: cannot fetch {own.url} ({error}); fetch it elsewhere and put it at"
+                f" {path}, or name where it is in classifier.weights"
+            ) from error
+    return path
+
+
+def normalise_for_weights(network: nn.Module) -> None:
+    """Let a network that gets torchvision's weights take pixels normalised as torchvision's are."""
+    if isinstance(network, Inception3 | GoogLeNet):
+        # They were trained elsewhere, on pixels normalised in another way.
+        network.transform_input = True
+
+
+def refuse_channels_last(model: str, network: nn.Module) -> None:
+    """Refuse a network whose blocks put out [b, H, W, N]."""
+    if isinstance(network, SwinTransformer):
+        raise ValueError(
+            f"model: found {model!r}, whose blocks put their channels last, allowed: models whose layers put"
+            " out [b, N], [b, N, H, W] or [b, tokens, N]"
+        )
+
+
+def blocks(model: str, network: nn.Module) -> list[str]:
+    """The stem and every block of a ResNet or an Inception."""
+    match network:
+        case ResNet():
+            found = [
+                f"layer{i}.{j}" for i in range(1, 5) for j in range(len(network.get_submodule(f"layer{i}")))
+            ]
+            return ["maxpool", *found]
+        case Inception3():
+            mixed = [name for name, _ in network.named_children() if name.startswith("Mixed")]
+            return ["maxpool2", *mixed]
+    raise ValueError(
+        f"layers: found 'auto', and {model} is of neither the ResNet nor the Inception family; list names of"
+        f" its modules, among them: {', '.join(name for name, _ in network.named_children())}"
+    )

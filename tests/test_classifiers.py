@@ -347,7 +347,11 @@ def test_a_classifier_is_trained_by_as_many_threads_whatever_the_cores(tmp_path)
     """Their number changes what is learnt: without it in the settings, --cores 1 would give another."""
     states = []
     for cores in ("1", "2"):
-        settings = SMALL | {"threads": 2, "dataset": {"name": "digits", "test": 1500, "size": 32}}
+        settings = SMALL | {
+            "threads": 2,
+            "dataset": {"name": "digits", "test": 1500, "size": 16},
+            "classifier": {"model": "small_resnet", "weights": "train", "training": {"epochs": 1}},
+        }
         workflow = Workflow(tmp_path / cores, settings)
         ran = workflow.snakemake("results/small/classifier.pt", "--cores", cores)
         assert ran.returncode == 0, ran.stdout

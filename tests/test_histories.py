@@ -34,7 +34,7 @@ def test_what_learns_nothing_is_said_with_what_to_try():
         == "its validation AUC is 0.55 at best, and guessing may reach 0.60"
     )
     assert histories.failure([FLAT] * 2) == "its loss never falls below that of guessing, 0.500"
-    assert "scale: layer" in histories.remedy([AT_CHANCE])
+    assert "another scale (layer" in histories.remedy([AT_CHANCE])
     assert "another layer" in histories.remedy([{"validation_auc": 0.5, "guessed_auc": 0.6, "loss": ""}])
 
 
@@ -61,6 +61,7 @@ def test_a_run_warns_of_what_fails_in_half_of_its_trainings(tmp_path, failed, wa
     messages = histories.warnings(tmp_path / "histories.csv")
     assert len(messages) == warned
     for message in messages:
-        assert message.startswith(
-            f"NA may have learned nothing in {failed} of 4 trainings (known: all): its validation"
+        expected = (
+            f"NA may have learned nothing: known all ({failed} of 4 trainings); in the first, its validation"
         )
+        assert message.startswith(expected)

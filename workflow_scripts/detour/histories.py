@@ -45,7 +45,7 @@ def failure(history: Sequence[Row]) -> str:
 def remedy(history: Sequence[Row]) -> str:
     """What to try where a training may have learned nothing."""
     if history[0].get("loss"):
-        return "try scale: layer or standard, a tenth of its lr, or more epochs"
+        return "try more epochs, a tenth of its lr, or another scale (layer and standard learn where raw does not)"
     return "try another layer, more test images, or another detector"
 
 
@@ -65,13 +65,16 @@ def warnings(table: str | Path) -> list[str]:
                 for names in (("detector", "protocol", "case"), ("seed", "fold"))
             )
             cases.setdefault(case, {}).setdefault(training, []).append(row)
-    found = []
+    found: dict[str, list[str]] = {}
+    first: dict[str, str] = {}
     for (detector, protocol, name), trainings in cases.items():
         histories = list(trainings.values())
         failures = [reason for history in histories if (reason := failure(history))]
         if 2 * len(failures) >= len(histories):
-            found.append(
-                f"{detector} may have learned nothing in {len(failures)} of {len(histories)} trainings"
-                f" ({protocol}: {name}): {failures[0]}; {remedy(histories[0])}"
-            )
-    return found
+            where = f"{protocol} {name} ({len(failures)} of {len(histories)} trainings)"
+            found.setdefault(detector, []).append(where)
+            first.setdefault(detector, f"{failures[0]}; {remedy(histories[0])}")
+    return [
+        f"{detector} may have learned nothing: {', '.join(where)}; in the first, {first[detector]}"
+        for detector, where in found.items()
+    ]

@@ -45,7 +45,7 @@ def failure(history: Sequence[Row]) -> str:
 def remedy(history: Sequence[Row]) -> str:
     """What to try where a training may have learned nothing."""
     if history[0].get("loss"):
-        return "try more epochs, a tenth of its lr, or another scale (layer and standard learn where raw does not)"
+        return "try more epochs, a tenth of its lr, or another scale (layer learns where raw does not)"
     return "try another layer, more test images, or another detector"
 
 

@@ -26,7 +26,8 @@ NOTES = [
     "Jobs are separate so that a cluster can run them and a change reruns no more than it must; each starts Python and"
     " imports what it uses. A job of a detector imports its own method only.",
     "torchvision cannot be imported in part: its package imports `torchvision.ops`, and that `torch._dynamo`, half of"
-    " the time. Optimizers of torch import `torch._dynamo` as well, when the first is made, so that the import stands in"
+    " the time. Only jobs that read images, or run one of its networks, import it, when they do so: it stands in their"
+    " work. Optimizers of torch import `torch._dynamo` as well, when the first is made, so that the import stands in"
     " the work of the jobs that train. CleverHans adds next to nothing.",
 ]
 

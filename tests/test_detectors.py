@@ -550,7 +550,7 @@ def trained_by_default(parts, name: str, changed: dict) -> list[dict]:
     method = name.split(",")[0]
     entry = {"name": "d", "method": method, **LEARNING[name], **changed}
     schema = json.loads((Path(__file__).parents[1] / "schemas/config.schema.json").read_text())
-    (filled,) = config.load(SMALL | {"detectors": [entry]}, schema)["detectors"]
+    (filled,) = config.load(SMALL | {"detectors": [entry], "adaptive": {}}, schema)["detectors"]
     told = ("name", "method", "representative", "metric")
     options = {key: value for key, value in filled.items() if key not in told}
     if "epochs" in options:

@@ -82,6 +82,7 @@ PLANS = {
     ".venv/bin/snakemake --cores all --dry-run --rerun-triggers mtime input": {},
     ".venv/bin/snakemake --cores all --resources gpu=1": {},
     ".venv/bin/snakemake --cores 2 --configfile config.yaml presets/evaluation.yaml": {"train": 70, "adapt": 8},
+    ".venv/bin/snakemake --cores all --configfile config.yaml presets/train-in-run.yaml": {"classifier": 1, "train": 10},
     ".venv/bin/snakemake --cores all --configfile presets/image-folder.yaml": {"attack": 4, "train": 10},
     ".venv/bin/snakemake --cores all --configfile presets/image-folder.yaml presets/evaluation.yaml": {"train": 70},
     ".venv/bin/snakemake --cores 2 --configfile presets/image-folder.yaml presets/evaluation.yaml": {"train": 70},
@@ -133,6 +134,7 @@ SERVERS = {
 ELSEWHERE = {
     ".venv/bin/snakemake --cores all --default-storage-provider s3 --default-storage-prefix s3://bucket/project":
         "needs the plugin of S3 and a bucket; test_workflow.py runs the plugin of a folder",
+    "python -m benchmarks.reproducibility": "runs the default workflow once for each kind of processor, an hour",
     "python -m benchmarks.lite0 DATA OUT":
         "needs two packages that no lock has, images and an hour",
     "python -m benchmarks.scaling --out FILE --epochs 30 OUT/imagenet-1000":

@@ -65,8 +65,8 @@ SNIPPETS = [
 # Dry runs, with numbers of jobs that they plan. In the copy that they run in, config.yaml is the small run, which is
 # finished, unless a command names it; my.yaml is one of another name, of which nothing is there; and stand-ins are
 # where presets look for data.
-MINE = {"classifier": 1, "attack": 2, "train": 4, "report": 1}
-EVERYTHING = {"attack": 2, "train": 28, "adapt": 8, "report": 1}
+MINE = {"classifier": 1, "attack": 2, "train": 10, "report": 1}
+EVERYTHING = {"attack": 2, "train": 42, "adapt": 8, "report": 1}
 PLANS = {
     ".venv/bin/snakemake --cores all --configfile my.yaml": MINE,
     ".venv/bin/snakemake --cores all --configfile my.yaml presets/evaluation.yaml": EVERYTHING,

@@ -116,7 +116,7 @@ def test_reference_activations_are_the_cpu_s_through_pinned_memory(
 
 
 def test_stored_attacks_say_the_device_and_what_it_sees(resnet, device, made, tmp_path):
-    dataset = images.Digits(test=20, size=32, seed=0)
+    dataset = images.Digits(test=20, size=32)
     original = tmp_path / "original.zarr.zip"
     images.collect(dataset, original, seed=0, workers=0, made=made)
     out = tmp_path / "attack.zarr.zip"

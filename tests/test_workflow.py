@@ -226,7 +226,7 @@ def test_a_wrong_configuration_stops_before_any_job(copied):
 
 
 def test_a_failed_job_shows_its_log_and_the_same_command_goes_on(copied):
-    scores = copied.results / "detectors/lstm/seed-0/scores.csv"
+    scores = copied.results / "detectors/lstm/seed-0/fold-0/scores.csv"
     command = (str(scores.relative_to(copied.folder)), "--forcerun", "train")
     before = scores.read_bytes()
     broken = copied.results / "distances/medoid-l2/step.zarr.zip"

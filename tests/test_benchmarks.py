@@ -9,11 +9,10 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+from benchmarks import report, timing
+from benchmarks.sections import SECTIONS, measured, module
 
-from benchmarks import report, timing  # noqa: E402
-from benchmarks.sections import SECTIONS, measured, module  # noqa: E402
+ROOT = Path(__file__).parents[1]
 
 
 def test_candidates_take_turns_after_one_call_of_each():

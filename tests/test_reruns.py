@@ -168,7 +168,7 @@ CODE = {
     "attacks": (f"{LIBRARY}/attacks.py", "METHODS:", "NEW = 1\nMETHODS:",
                 rf"(images|activations|neighbours|distances/[^/]*)/(step|noise)|{JUDGED}"),
     "medoids": (f"{LIBRARY}/medoids.py", "CACHED = 2**18", "CACHED = 2**17",
-                rf"medoids/.*|distances/medoid-l2/.*|figures/path.*|detectors/lstm/.*|{ATTACKED}|{SCORED}"),
+                rf"medoids/.*|gaussians/.*|distances/.*|figures/path.*|detectors/(?!knn).*|{ATTACKED}|{SCORED}"),
     "one detector": (f"{LIBRARY}/detectors/neighbours.py", "1 - agree", "1.0 - agree", rf"detectors/knn/.*|{SCORED}"),
     "figures": (f"{LIBRARY}/figures.py", '"#0072B2"', '"#0072B3"', r"figures/.*|report\.html"),
     "one script": ("workflow_scripts/fold.py", "import json", "import json\nNEW = 1", rf"folds\.csv|{TRAINED}"),

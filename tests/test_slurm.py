@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
 PROFILE = ("--profile", "profiles/slurm", "--slurm-status-command", "squeue",
            "--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "5")  # fmt: skip
 
-ON_GPU = {"classifier", "attack", "activation", "reference_activation"}
+ON_GPU = {"classifier", "attack", "activation", "reference_activation", "adapt"}
 
 
 def asked(*command: str) -> str:

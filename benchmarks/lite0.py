@@ -149,10 +149,10 @@ def stages(study: Study, out: Path) -> dict[str, tuple[Path, Callable[[], Any]]]
     far = {name: out / f"distances/medoid-l2/{name}.zarr.zip" for name in SETS}
     near = {name: out / f"neighbours/{name}.zarr.zip" for name in SETS}
     tables = {
-        name: out / f"{name}.csv"
+        name: out / f"{name}.zarr.zip"
         for name in ("verdicts", "outcomes", "scores", "histories", "metrics", "summary")
     }
-    dealt = out / "folds.csv"
+    dealt = out / "folds.zarr.zip"
     run = Run(distances=far, activations=extracted, neighbours=near)
     fitted = {(name, k): out / f"detectors/{name}/fold-{k}" for name in DETECTORS for k in FOLDS}
     both = {key: SETTINGS[key] for key in ("batch_size", "device", "made")}
@@ -211,32 +211,32 @@ def stages(study: Study, out: Path) -> dict[str, tuple[Path, Callable[[], Any]]]
             partial(neighbours.find, extracted[name], [reference], near[name], layers=LAYERS[-1:], k=100, made=MADE)
             for name in SETS
         ])),
-        "folds": (dealt, partial(folds.deal, original, dealt, count=len(FOLDS), stratify=study.stratify, seed=0)),
+        "folds": (dealt, partial(folds.deal, original, dealt, count=len(FOLDS), stratify=study.stratify, seed=0, made=MADE)),
         "verdicts": (tables["verdicts"], partial(
             verdicts.judge, named(pictures.values()), named(extracted.values()),
-            verdicts=tables["verdicts"], outcomes=tables["outcomes"],
+            verdicts=tables["verdicts"], outcomes=tables["outcomes"], made=MADE,
         )),
         **{
             f"train {name}, 5 folds": (fitted[name, FOLDS[-1]] / "model.pt", partial(every, [
                 partial(
-                    detectors.train, run, dealt, fitted[name, k] / "model.pt", fitted[name, k] / "history.csv",
+                    detectors.train, run, dealt, fitted[name, k] / "model.pt", fitted[name, k] / "history.zarr.zip",
                     name=name, protocols=["known"], fold=k, method=name, options=options, seed=0, made=MADE,
                 )
                 for k in FOLDS
             ]))
             for name, options in DETECTORS.items()
         },
-        "evaluate, 10 times a fold": (fitted["knn", FOLDS[-1]] / "scores.csv", partial(every, [
+        "evaluate, 10 times a fold": (fitted["knn", FOLDS[-1]] / "scores.zarr.zip", partial(every, [
             partial(
-                detectors.evaluate, run, dealt, folder / "model.pt", folder / "scores.csv",
-                name=name, protocols=["known"], seed=0, fold=k,
+                detectors.evaluate, run, dealt, folder / "model.pt", folder / "scores.zarr.zip",
+                name=name, protocols=["known"], seed=0, fold=k, made=MADE,
             )
             for (name, k), folder in fitted.items()
         ])),
         "summary": (tables["summary"], partial(
-            metrics.summarise, [folder / "scores.csv" for folder in fitted.values()],
-            [folder / "history.csv" for folder in fitted.values()], tables["verdicts"],
-            draws=2000, fpr=[0.01, 0.05], base_rate=0.001, seed=0,
+            metrics.summarise, [folder / "scores.zarr.zip" for folder in fitted.values()],
+            [folder / "history.zarr.zip" for folder in fitted.values()], tables["verdicts"],
+            draws=2000, fpr=[0.01, 0.05], base_rate=0.001, seed=0, made=MADE,
             **{name: tables[name] for name in ("scores", "histories", "metrics", "summary")},
         )),
         **{

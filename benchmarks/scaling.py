@@ -56,7 +56,7 @@ def fitted(fit: Fit, unseen: str, epochs: int | None) -> dict[str, Any]:
     knows = [name for name in run.attacks if fit.protocol == "known" or name != unseen]
     tested = run.attacks if fit.protocol == "known" else [unseen]
     train, validation, test = (
-        Versions(run, sources(folder / "folds.csv", fit.seed, role), [ORIGINAL, *sets])
+        Versions(run, sources(folder / "folds.zarr.zip", fit.seed, role), [ORIGINAL, *sets])
         for role, sets in (("train", knows), ("validation", knows), ("test", tested))
     )
     method, options = METHODS[fit.detector]
@@ -88,7 +88,7 @@ def table(results: pd.DataFrame) -> str:
 def main() -> None:
     """Train what is not in the file yet, and print the table."""
     parser = argparse.ArgumentParser("python -m benchmarks.scaling", description=__doc__.splitlines()[0])
-    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs, with distances and folds.csv")
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs, with distances and folds")
     parser.add_argument("--out", type=Path, required=True, help="file of results, a line of JSON each")
     parser.add_argument("--detectors", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--scales", nargs="+", choices=SCALES, default=list(SCALES))

@@ -16,7 +16,7 @@ rule adapt:
         activations=ACTIVATIONS["original"],
         distances=DISTANCES[PAPER_S]["original"],
         medoids=MEDOIDS,
-        folds="<run>/folds.csv",
+        folds=TABLES["folds"],
         model=expand(f"{FOLD}/model.pt", seed=config["seeds"][0], allow_missing=True)[0],
     output:
         "<run>/adaptive/{detector}/{method}/fold-{fold}.zarr.zip",
@@ -51,9 +51,8 @@ rule adaptive:
     input:
         ADAPTED,
     output:
-        report(
-            "<run>/adaptive.csv", caption="../report/adaptive.rst", category="Tables"
-        ),
+        TABLES["adaptive"],
+        report(CSV["adaptive"], caption="../report/adaptive.rst", category="Tables"),
     log:
         "<run>/logs/adaptive.log",
     benchmark:

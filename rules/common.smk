@@ -134,17 +134,23 @@ DISTANCES = {
     for measure in dict.fromkeys([PAPER_S, *MEASURE.values()])
 }
 REPRESENTATIVES = {"medoid": MEDOIDS, "centroid": GAUSSIANS}
-TABLES = {
-    name: f"<run>/{name}.csv"
-    for name in (
-        "verdicts",
-        "outcomes",
-        "scores",
-        "histories",
-        "metrics",
-        "summary",
-    )
-}
+# What jobs read, and beside it what people do.
+TABLES, CSV = (
+    {
+        name: f"<run>/{name}{ending}"
+        for name in (
+            "folds",
+            "verdicts",
+            "outcomes",
+            "scores",
+            "histories",
+            "metrics",
+            "summary",
+            "adaptive",
+        )
+    }
+    for ending in (".zarr.zip", ".csv")
+)
 ONE_FOLD = "{detector}/seed-{seed}/fold-{fold}"
 FOLD = f"<run>/detectors/{ONE_FOLD}"
 EVALUATED, HISTORIES = (
@@ -152,7 +158,7 @@ EVALUATED, HISTORIES = (
         path
         for detector, seeds in SEEDS.items()
         for path in expand(
-            f"{FOLD}/{table}.csv", detector=detector, seed=seeds, fold=FOLDS
+            f"{FOLD}/{table}.zarr.zip", detector=detector, seed=seeds, fold=FOLDS
         )
     ]
     for table in ("scores", "history")
@@ -241,6 +247,7 @@ def show_result():
 
         printed = tabulate(table, headers="keys", floatfmt=".3f")
         print(f"\n{printed}\n")
-        for warning in histories.warnings(RUN / "histories.csv"):
-            print(f"warning: {warning}\n")
+        with open(RUN / "histories.csv") as file:
+            for warning in histories.warnings(csv.DictReader(file)):
+                print(f"warning: {warning}\n")
         print(f"report: {(RUN / 'report.html').resolve()}\n")

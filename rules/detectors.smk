@@ -1,10 +1,10 @@
 rule train:
     input:
         unpack(stores),
-        folds="<run>/folds.csv",
+        folds=TABLES["folds"],
     output:
         model=f"{FOLD}/model.pt",
-        history=f"{FOLD}/history.csv",
+        history=f"{FOLD}/history.zarr.zip",
     log:
         f"<run>/logs/detectors/{ONE_FOLD}.train.log",
     benchmark:
@@ -35,10 +35,10 @@ rule train:
 rule evaluate:
     input:
         unpack(stores),
-        folds="<run>/folds.csv",
+        folds=TABLES["folds"],
         model=f"{FOLD}/model.pt",
     output:
-        f"{FOLD}/scores.csv",
+        f"{FOLD}/scores.zarr.zip",
     log:
         f"<run>/logs/detectors/{ONE_FOLD}.evaluate.log",
     benchmark:

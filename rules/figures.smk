@@ -39,7 +39,7 @@ EPOCHS = [name for name, entry in DETECTORS.items() if "epochs" in entry]
 if EPOCHS:
     FIGURES["histories"] = ({"histories": TABLES["histories"]}, {"detectors": EPOCHS})
 if ADAPTIVE["methods"]:
-    FIGURES["adaptive"] = ({"table": "<run>/adaptive.csv", "adapted": ADAPTED}, {})
+    FIGURES["adaptive"] = ({"table": TABLES["adaptive"], "adapted": ADAPTED}, {})
 
 for figure, (read, told) in FIGURES.items():
 

@@ -2,7 +2,8 @@ rule fold:
     input:
         IMAGES["original"],
     output:
-        "<run>/folds.csv",
+        TABLES["folds"],
+        CSV["folds"],
     log:
         "<run>/logs/folds.log",
     benchmark:

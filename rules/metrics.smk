@@ -4,14 +4,14 @@ rule summary:
         trained=HISTORIES,
         verdicts=TABLES["verdicts"],
     output:
-        scores="<run>/scores.csv",
-        histories="<run>/histories.csv",
-        metrics=report(
-            "<run>/metrics.csv", caption="../report/metrics.rst", category="Tables"
-        ),
-        summary=report(
-            "<run>/summary.csv", caption="../report/summary.rst", category="Tables"
-        ),
+        CSV["scores"],
+        CSV["histories"],
+        report(CSV["metrics"], caption="../report/metrics.rst", category="Tables"),
+        report(CSV["summary"], caption="../report/summary.rst", category="Tables"),
+        scores=TABLES["scores"],
+        histories=TABLES["histories"],
+        metrics=TABLES["metrics"],
+        summary=TABLES["summary"],
     log:
         "<run>/logs/summary.log",
     benchmark:

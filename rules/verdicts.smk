@@ -3,10 +3,10 @@ rule verdict:
         images=IMAGES.values(),
         activations=ACTIVATIONS.values(),
     output:
-        verdicts="<run>/verdicts.csv",
-        outcomes=report(
-            "<run>/outcomes.csv", caption="../report/outcomes.rst", category="Tables"
-        ),
+        CSV["verdicts"],
+        report(CSV["outcomes"], caption="../report/outcomes.rst", category="Tables"),
+        verdicts=TABLES["verdicts"],
+        outcomes=TABLES["outcomes"],
     log:
         "<run>/logs/verdicts.log",
     benchmark:

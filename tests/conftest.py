@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
 from filelock import FileLock
 
-from detour import classifiers, store
+from detour import classifiers, store, tables
 from detour.store import Made
 
 # Beside other processes, threads that wait for each other cost more than they give.
@@ -66,6 +67,18 @@ def made() -> Made:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def write_table(tmp_path: Path, made: Made) -> Callable[[str, pd.DataFrame], Path]:
+    """Write a table that jobs read: `write_table(name, table)`."""
+
+    def write(name: str, table: pd.DataFrame) -> Path:
+        path = tmp_path / f"{name}.zarr.zip"
+        tables.write(path, table, made)
+        return path
+
+    return write
 
 
 @pytest.fixture

@@ -82,8 +82,8 @@ def run(folder: Path, settings: dict[str, Any], trained: Sequence[int]) -> Stage
         activations.extract(classifier, pictures, seen, layers=layers, **on)
         distances.measure(seen, found, stores.distances[name], made=made)
         neighbours.find(seen, [reference], stores.neighbours[name], layers=layers[-1:], k=100, made=made)
-    dealt = folder / "folds.csv"
-    folds.deal(sets["original"], dealt, **settings["folds"], seed=seed)
+    dealt = path("folds", "dealt")
+    folds.deal(sets["original"], dealt, **settings["folds"], seed=seed, made=made)
     models = {}
     for entry in settings["detectors"]:
         measure = {"name", "method", "representative", "metric"}
@@ -93,7 +93,7 @@ def run(folder: Path, settings: dict[str, Any], trained: Sequence[int]) -> Stage
         for fold in trained:
             models[entry["name"], fold] = model = folder / f"{entry['name']}-{fold}.pt"
             detectors.train(
-                stores, dealt, model, model.with_suffix(".csv"), name=entry["name"], protocols=["known"], fold=fold,
+                stores, dealt, model, model.with_suffix(".zarr.zip"), name=entry["name"], protocols=["known"], fold=fold,
                 method=entry["method"], options=options, seed=settings["seeds"][0], made=made,
             )  # fmt: skip
     return Stages(classifier, sets, found, dealt, layers, stores, models)

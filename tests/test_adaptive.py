@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -24,6 +23,7 @@ from detour import (
     figures,
     folds,
     store,
+    tables,
 )
 from detour.adaptive import METHODS, Adaptive, Defence, evade, losses_of, orthogonal, wanted_of
 from detour.classifiers import Classifier
@@ -324,7 +324,7 @@ def test_draws_follow_the_image_and_not_the_batch_or_the_eps(run, tmp_path):
 
 
 @pytest.fixture
-def tabulated(tmp_path, write_store) -> tuple[Path, list[Path]]:
+def tabulated(tmp_path, write_store, made) -> tuple[Path, list[Path]]:
     """Two detectors, two methods, two folds, four images each: at eps 8 one evades, at 16 three."""
     adapted = [
         write_store(
@@ -345,12 +345,12 @@ def tabulated(tmp_path, write_store) -> tuple[Path, list[Path]]:
         for method in ("pgd", "orthogonal")
         for fold in (0, 1)
     ]
-    adaptive.tabulate(adapted, tmp_path / "adaptive.csv")
-    return tmp_path / "adaptive.csv", adapted
+    adaptive.tabulate(adapted, tmp_path / "adaptive.zarr.zip", made=made)
+    return tmp_path / "adaptive.zarr.zip", adapted
 
 
 def test_the_table_counts_what_evades(tabulated):
-    table = pd.read_csv(tabulated[0])
+    table = tables.read(tabulated[0])
     assert list(table["detector"]) == ["lstm"] * 8 + ["fisher"] * 8
     assert list(table["method"]) == (["pgd"] * 4 + ["orthogonal"] * 4) * 2
     first = table.query("detector == 'lstm' and method == 'pgd' and fold == 1").set_index("eps")

@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision import models, transforms
 
 from conftest import SMALL, Workflow
-from detour import classifiers, devices, images, store, vision
+from detour import classifiers, devices, images, states, store, vision
 from detour.activations import Recorder
 from detour.artefacts import TakenOverError
 from detour.classifiers import Classifier, Training
@@ -345,7 +345,7 @@ def test_packaged_weights_that_are_not_whole_are_refused(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_classifier_is_trained_by_as_many_threads_whatever_the_cores(tmp_path):
     """Their number changes what is learnt: without it in the settings, --cores 1 would give another."""
-    states = []
+    trained = []
     for cores in ("1", "2"):
         settings = SMALL | {
             "threads": 2,
@@ -355,10 +355,10 @@ def test_a_classifier_is_trained_by_as_many_threads_whatever_the_cores(tmp_path)
         workflow = Workflow(tmp_path / cores, settings)
         ran = workflow.snakemake("results/small/classifier.pt", "--cores", cores)
         assert ran.returncode == 0, ran.stdout
-        saved = torch.load(workflow.results / "classifier.pt", weights_only=True)
-        assert saved["made"]["threads"] == 2
-        states.append(saved["state"])
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+        path = workflow.results / "classifier.pt"
+        assert store.attributes(path)["threads"] == 2
+        trained.append(states.load(path)["state"])
+    assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
 
 
 def test_few_images_are_trained_on_in_one_batch(tmp_path):
@@ -378,6 +378,6 @@ def test_a_job_that_was_begun_anew_loses_its_classifier_to_the_later_start(tmp_p
 def test_classifier_says_what_made_it(tmp_path):
     torch.save(classifiers.untrained("resnet18", 10, seed=0).state_dict(), tmp_path / "state.pt")
     prepare(tmp_path, weights=str(tmp_path / "state.pt"))
-    about = torch.load(tmp_path / "classifier.pt", weights_only=True)["made"]
-    assert about["sources"] == {"state.pt": store.digest(tmp_path / "state.pt")}
+    about = store.attributes(tmp_path / "classifier.pt")
+    assert about["sources"] == {f"{tmp_path.name}/state.pt": store.digest(tmp_path / "state.pt")}
     assert {"settings", "code", "threads", "device", "versions"} <= set(about)

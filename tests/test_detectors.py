@@ -29,6 +29,7 @@ from detour import (
     neighbours,
     seeds,
     store,
+    tables,
 )  # fmt: skip
 from detour.artefacts import TakenOverError
 from detour.attacks import Attack
@@ -582,15 +583,15 @@ TRAINING = {"epochs": 2, "batch_size": 32, "lr": 0.01}
         ("energy", {"temperature": 1}),
     ],
 )
-def test_a_trained_detector_comes_back_from_its_file(run, made, tmp_path, method, options):
+def test_a_trained_detector_comes_back_from_its_file(run, made, tmp_path, write_table, method, options):
     table = pd.DataFrame({"source": np.arange(120), "fold-0": "train"})
     table.loc[VALIDATION, "fold-0"], table.loc[TEST, "fold-0"] = "validation", "test"
-    table.to_csv(tmp_path / "folds.csv")
-    folds, model, scores = (tmp_path / name for name in ("folds.csv", "model.pt", "scores.csv"))
+    folds = write_table("folds", table)
+    model, history, scores = (tmp_path / name for name in ("model.pt", "history.zarr.zip", "scores.zarr.zip"))
     job = {"name": "d", "protocols": ["known"], "fold": 0, "method": method, "options": options, "seed": 0}
-    detectors.train(run, folds, model, tmp_path / "history.csv", made=made, **job)
-    detectors.evaluate(run, folds, model, scores, name="d", protocols=["known"], seed=0, fold=0)
-    found = pd.read_csv(scores)
+    detectors.train(run, folds, model, history, made=made, **job)
+    detectors.evaluate(run, folds, model, scores, name="d", protocols=["known"], seed=0, fold=0, made=made)
+    found = tables.read(scores)
     found = found[found["role"] == "test"]
     assert list(found["source"]) == [*TEST, *TEST]
     assert list(found["adversarial"]) == [0] * len(TEST) + [1] * len(TEST)
@@ -600,9 +601,11 @@ def test_a_trained_detector_comes_back_from_its_file(run, made, tmp_path, method
     np.testing.assert_allclose(found["score"], fitted.score(Versions(run, TEST)), rtol=1e-6)
 
 
-def test_a_job_that_was_begun_anew_loses_its_detector_to_the_later_start(run, made, tmp_path, monkeypatch):
-    pd.DataFrame({"source": [0, 1], "fold-0": ["train", "validation"]}).to_csv(tmp_path / "folds.csv")
-    paths = [tmp_path / name for name in ("folds.csv", "model.pt", "history.csv")]
+def test_a_job_that_was_begun_anew_loses_its_detector_to_the_later_start(
+    run, made, tmp_path, monkeypatch, write_table
+):
+    folds = write_table("folds", pd.DataFrame({"source": [0, 1], "fold-0": ["train", "validation"]}))
+    paths = [folds, tmp_path / "model.pt", tmp_path / "history.zarr.zip"]
     job = {
         "name": "knn",
         "protocols": ["known"],

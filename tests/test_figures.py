@@ -7,14 +7,14 @@ import pytest
 
 from detour import figures, metrics
 from detour.protocols import cases
+from detour.tables import read
 
 
 @pytest.fixture
-def outcomes(tmp_path):
+def outcomes(write_table):
     def write(rows):
-        path = tmp_path / "outcomes.csv"
-        pd.DataFrame(rows, columns=["set", "accuracy", "target_hits"]).to_csv(path, index=False)
-        return path
+        table = pd.DataFrame(rows, columns=["set", "accuracy", "target_hits"])
+        return write_table("outcomes", table.astype({"target_hits": float}))
 
     return write
 
@@ -115,7 +115,7 @@ def test_the_path_crosses_where_the_distances_do(stores):
 
 
 @pytest.fixture
-def tables(tmp_path, rng) -> dict[str, Path]:
+def tables(write_table, rng) -> dict[str, Path]:
     """Scores of two detectors under two protocols, and what they amount to."""
     scores = pd.concat([
         pd.DataFrame({
@@ -133,31 +133,29 @@ def tables(tmp_path, rng) -> dict[str, Path]:
     verdicts = pd.DataFrame({"set": np.repeat(["original", "a", "b"], 40), "source": np.tile(range(40), 3)})
     verdicts[["right", "successful", "hit", "failed"]] = True
     found = metrics.evaluate(scores, verdicts, draws=100, fpr=[0.05], base_rate=0.001, seed=0)
-    paths = {name: tmp_path / f"{name}.csv" for name in ("scores", "metrics", "summary")}
-    for path, table in zip(paths.values(), (scores, *found), strict=True):
-        table.to_csv(path, index=False)
-    return paths
+    names = "scores", "metrics", "summary"
+    return {name: write_table(name, table) for name, table in zip(names, (scores, *found), strict=True)}
 
 
 def test_roc_draws_the_detectors_asked_for_with_their_auc(tables):
-    read = tables["scores"], tables["metrics"]
-    values = pd.read_csv(tables["metrics"])
+    paths = tables["scores"], tables["metrics"]
+    values = read(tables["metrics"])
     values = values[
         (values["protocol"] == "known") & (values["measure"] == "auc") & (values["attack"] == "all")
     ]
     values = values[(values["population"] == "all") & (values["originals"] == "all")].set_index("detector")
-    legend = figures.roc(*read, detectors=["one", "two"]).axes[0].get_legend()
+    legend = figures.roc(*paths, detectors=["one", "two"]).axes[0].get_legend()
     assert [text.get_text().split()[:2] for text in legend.get_texts()] == [
         [name, f"{values.loc[name, 'value']:.3f}"] for name in ("one", "two")
     ]
-    panels = figures.roc_attacks(*read, detectors=["two"]).axes
+    panels = figures.roc_attacks(*paths, detectors=["two"]).axes
     assert [axes.get_title() for axes in panels] == ["a", "b"]
     assert all(len(axes.get_legend().get_texts()) == 1 for axes in panels)
 
 
 def test_transfer_shows_the_matrix_of_each_detector(tables):
     figure = figures.transfer(tables["metrics"], detectors=["two", "one"])
-    table = pd.read_csv(tables["metrics"])
+    table = read(tables["metrics"])
     for axes, name in zip(figure.axes, ["two", "one"], strict=False):
         assert axes.get_title() == name
         found = axes.images[0].get_array()
@@ -173,21 +171,20 @@ def test_transfer_shows_the_matrix_of_each_detector(tables):
 def test_intervals_are_those_of_the_summary(tables):
     figure = figures.intervals(tables["summary"])
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["one", "two"]
-    table = pd.read_csv(tables["summary"])
+    table = read(tables["summary"])
     drawn = np.concatenate([found.lines[0].get_xdata() for found in figure.axes[0].containers])
     expected = table[table["population"] == "all"]["value"]
     np.testing.assert_allclose(np.sort(drawn.astype(float)), np.sort(expected))
 
 
-def test_histories_are_the_means_of_each_case_with_what_guessing_gives(tmp_path, rng):
+def test_histories_are_the_means_of_each_case_with_what_guessing_gives(write_table, rng):
     rows = [
         {"detector": name, "protocol": "known", "case": case, "seed": 0, "fold": fold, "epoch": epoch,
          "loss": rng.random(), "guessed_loss": 0.5, "validation_auc": rng.random(), "guessed_auc": 0.6}
         for name in ("one", "two") for case in ("all", "NA") for fold in range(3) for epoch in (1, 2, 3)
     ]  # fmt: skip
     table = pd.DataFrame(rows)
-    table.to_csv(tmp_path / "histories.csv", index=False)
-    figure = figures.histories(tmp_path / "histories.csv", detectors=["two", "one"])
+    figure = figures.histories(write_table("histories", table), detectors=["two", "one"])
     for row, value in enumerate(("loss", "validation_auc")):
         for column, name in enumerate(("two", "one")):
             axes = figure.axes[2 * row + column]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detour import folds
+from detour import folds, tables
 
 
 @settings(max_examples=40, deadline=None)
@@ -40,17 +40,18 @@ def test_the_seed_decides():
     assert (first != other).any()
 
 
-def test_table_gives_back_disjoint_sources(write_store, tmp_path):
+def test_table_gives_back_disjoint_sources(write_store, made, tmp_path):
     images = write_store("original", {"label": np.tile([0, 1], 20), "source": np.arange(40)})
-    folds.deal(images, tmp_path / "folds.csv", count=2, stratify="class", seed=0)
-    assert list(pd.read_csv(tmp_path / "folds.csv").columns) == ["source", "label", "fold-0", "fold-1"]
+    path = tmp_path / "folds.zarr.zip"
+    folds.deal(images, path, count=2, stratify="class", seed=0, made=made)
+    for table in (tables.read(path), pd.read_csv(tmp_path / "folds.csv")):
+        assert list(table.columns) == ["source", "label", "fold-0", "fold-1"]
     for k in range(2):
-        parts = [folds.sources(tmp_path / "folds.csv", k, role) for role in folds.ROLES]
+        parts = [folds.sources(path, k, role) for role in folds.ROLES]
         assert sorted(np.concatenate(parts)) == list(range(40))
 
 
-def test_a_source_in_the_table_twice_is_refused(tmp_path):
-    path = tmp_path / "folds.csv"
-    path.write_text("source,label,fold-0\n0,0,train\n0,0,test\n")
-    with pytest.raises(ValueError, match=r"folds\.csv: source 0 stands twice"):
+def test_a_source_in_the_table_twice_is_refused(write_table):
+    path = write_table("folds", pd.DataFrame({"source": [0, 0], "fold-0": ["train", "test"]}))
+    with pytest.raises(ValueError, match=r"folds\.zarr\.zip: source 0 stands twice"):
         folds.sources(path, 0, "test")

@@ -1,10 +1,11 @@
 import csv
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import entropy
 
-from detour import areas, histories
+from detour import areas, histories, tables
 
 LEARNED = {"validation_auc": 0.9, "guessed_auc": 0.6, "loss": 0.3, "guessed_loss": 0.5}
 AT_CHANCE = LEARNED | {"validation_auc": 0.55}
@@ -38,8 +39,9 @@ def test_what_learns_nothing_is_said_with_what_to_try():
     assert "another layer" in histories.remedy([{"validation_auc": 0.5, "guessed_auc": 0.6, "loss": ""}])
 
 
+@pytest.mark.parametrize("from_csv", [True, False])
 @pytest.mark.parametrize(("failed", "warned"), [(0, False), (1, False), (2, True), (4, True)])
-def test_a_run_warns_of_what_fails_in_half_of_its_trainings(tmp_path, failed, warned):
+def test_a_run_warns_of_what_fails_in_half_of_its_trainings(tmp_path, made, failed, warned, from_csv):
     rows = [
         {
             "detector": name,
@@ -54,11 +56,12 @@ def test_a_run_warns_of_what_fails_in_half_of_its_trainings(tmp_path, failed, wa
         for i, (seed, fold) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1)))
         for epoch, seen in enumerate((AT_CHANCE, AT_CHANCE if name == "NA" and i < failed else LEARNED))
     ]
-    with (tmp_path / "histories.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, rows[0])
-        table.writeheader()
-        table.writerows(rows)
-    messages = histories.warnings(tmp_path / "histories.csv")
+    tables.write(tmp_path / "histories.zarr.zip", pd.DataFrame(rows), made, csv=True)
+    if from_csv:
+        with (tmp_path / "histories.csv").open() as file:
+            messages = histories.warnings(csv.DictReader(file))
+    else:
+        messages = histories.warnings(tables.read(tmp_path / "histories.zarr.zip").to_dict("records"))
     assert len(messages) == warned
     for message in messages:
         expected = (

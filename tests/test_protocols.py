@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from detour import detectors, folds, metrics
+from detour import detectors, folds, metrics, tables
 from detour.detectors import Run
 from detour.protocols import PROTOCOLS, cases
 
@@ -44,12 +44,11 @@ LSTM = {
 
 
 @pytest.fixture
-def table(tmp_path) -> Path:
+def table(write_table) -> Path:
     label = np.arange(N) % C
     found = pd.DataFrame({"source": np.arange(N), "label": label})
     found[[f"fold-{k}" for k in range(FOLDS)]] = folds.folds(label, FOLDS, stratify=True, seed=0)
-    found.to_csv(tmp_path / "folds.csv", index=False)
-    return tmp_path / "folds.csv"
+    return write_table("folds", found)
 
 
 @pytest.fixture
@@ -73,14 +72,14 @@ def run(rng, write_store):
 
 def scored(run, table, made, protocol: str, count: int = 1, seed: int = 0) -> pd.DataFrame:
     """The scores of the first folds."""
-    tables = []
+    found = []
     for fold in range(count):
-        model, path = table.with_name(f"model-{fold}.pt"), table.with_name("scores.csv")
+        model, path = table.with_name(f"model-{fold}.pt"), table.with_name("scores.zarr.zip")
         job = {"name": "lstm", "protocols": [protocol], "fold": fold, "seed": seed}
-        detectors.train(run, table, model, table.with_name("history.csv"), made=made, **job, **LSTM)
-        detectors.evaluate(run, table, model, path, **job)
-        tables.append(pd.read_csv(path))
-    return pd.concat(tables, ignore_index=True)
+        detectors.train(run, table, model, table.with_name("history.zarr.zip"), made=made, **job, **LSTM)
+        detectors.evaluate(run, table, model, path, made=made, **job)
+        found.append(tables.read(path))
+    return pd.concat(found, ignore_index=True)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -141,10 +140,12 @@ def test_a_planted_leak_is_refused(run, table, made, role):
     """A source of the test that the detector learned from, as after an edit of the folds."""
     versions = run(False)
     scored(versions, table, made, "known")
-    dealt = pd.read_csv(table)
+    dealt = tables.read(table)
     source = dealt["source"][dealt["fold-0"] == role].iloc[0]
     dealt.loc[dealt["source"] == source, "fold-0"] = "test"
-    dealt.to_csv(table, index=False)
-    paths = table.with_name("model-0.pt"), table.with_name("scores.csv")
+    tables.write(table, dealt, made)
+    paths = table.with_name("model-0.pt"), table.with_name("scores.zarr.zip")
     with pytest.raises(ValueError, match=f"source {source} was in {role} and is in the test of fold 0"):
-        detectors.evaluate(versions, table, *paths, name="lstm", protocols=["known"], seed=0, fold=0)
+        detectors.evaluate(
+            versions, table, *paths, name="lstm", protocols=["known"], seed=0, fold=0, made=made
+        )

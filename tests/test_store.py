@@ -45,7 +45,9 @@ def test_sources_are_known_by_their_digest(write_store, made, tmp_path):
     source = write_store("a", {"x": np.ones(3)})
     with store.create(tmp_path / "b.zarr.zip", made, [source]):
         pass
-    assert store.read(tmp_path / "b.zarr.zip").attrs["sources"] == {"a.zarr.zip": store.digest(source)}
+    assert store.read(tmp_path / "b.zarr.zip").attrs["sources"] == {
+        f"{tmp_path.name}/a.zarr.zip": store.digest(source)
+    }
 
 
 def test_digest_follows_the_content_and_not_the_time(write_store, monkeypatch):
@@ -83,7 +85,7 @@ def test_a_flipped_byte_is_an_error_and_not_a_number(write_store, rng):
     content = bytearray(path.read_bytes())
     content[chunk.header_offset + 200] ^= 1
     path.write_bytes(content)
-    with pytest.raises(zipfile.BadZipFile):
+    with pytest.raises(ValueError, match=r"a\.zarr\.zip: is damaged .*CRC.*run again"):
         store.read(path)["x"][:]
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from detour import verdicts
+from detour import tables, verdicts
 
 LABEL, TARGET = np.array([0, 1, 2, 0, 1]), np.array([1, 2, 0, 1, 0])
 PREDICTED = {"original": [0, 1, 2, 1, 0], "hit": [1, 2, 1, 0, 0], "noise": [0, 1, 2, 1, 0]}
@@ -51,12 +51,12 @@ def test_a_verdict_for_every_version_of_every_image(stores):
     assert (table.loc[["original", "noise"], "target"] == -1).all()
 
 
-def test_outcomes_are_counted_from_the_verdicts(stores, tmp_path):
+def test_outcomes_are_counted_from_the_verdicts(stores, tmp_path, made):
     images, activations, moved = stores
-    paths = {name: tmp_path / f"{name}.csv" for name in ("verdicts", "outcomes")}
-    verdicts.judge(images, activations, **paths)
-    pd.testing.assert_frame_equal(pd.read_csv(paths["verdicts"]), verdicts.judged(images, activations))
-    table = pd.read_csv(paths["outcomes"]).set_index("set")
+    paths = {name: tmp_path / f"{name}.zarr.zip" for name in ("verdicts", "outcomes")}
+    verdicts.judge(images, activations, **paths, made=made)
+    pd.testing.assert_frame_equal(tables.read(paths["verdicts"]), verdicts.judged(images, activations))
+    table = tables.read(paths["outcomes"]).set_index("set")
     assert list(table["images"]) == [5, 5, 5]
     assert list(table["accuracy"]) == [0.6, 0.2, 0.6]
     assert table.loc["hit", "target_hits"] == 0.6

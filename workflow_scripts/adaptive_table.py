@@ -1,4 +1,6 @@
 from detour import adaptive, logs
+from detour.store import Made
 
 logs.to_file(snakemake.log[0])
-adaptive.tabulate(snakemake.input, snakemake.output[0])
+made = Made({}, snakemake.params.code, snakemake.threads)
+adaptive.tabulate(snakemake.input, snakemake.output[0], made=made)

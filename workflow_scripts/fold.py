@@ -1,6 +1,9 @@
 import json
 
 from detour import folds, logs
+from detour.store import Made
 
 logs.to_file(snakemake.log[0])
-folds.deal(snakemake.input[0], snakemake.output[0], **json.loads(snakemake.params.settings))
+settings = json.loads(snakemake.params.settings)
+made = Made(settings, snakemake.params.code, snakemake.threads)
+folds.deal(snakemake.input[0], snakemake.output[0], made=made, **settings)

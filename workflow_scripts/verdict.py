@@ -1,5 +1,10 @@
 from detour import logs, verdicts
-from detour.store import named
+from detour.store import Made, named
 
 logs.to_file(snakemake.log[0])
-verdicts.judge(named(snakemake.input.images), named(snakemake.input.activations), **snakemake.output)
+verdicts.judge(
+    named(snakemake.input.images),
+    named(snakemake.input.activations),
+    **dict(snakemake.output.items()),
+    made=Made({}, snakemake.params.code, snakemake.threads),
+)

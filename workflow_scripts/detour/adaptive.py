@@ -15,9 +15,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from detour import classifiers, detectors, store
+from detour import classifiers, detectors, store, tables
 from detour.activations import Recorder, record
-from detour.artefacts import written
 from detour.classifiers import Classifier
 from detour.detectors import Detector, Run, Versions
 from detour.distances import distances
@@ -455,7 +454,7 @@ def wanted_of(label: np.ndarray, target: np.ndarray, classes: int) -> np.ndarray
     return np.where(aimed == NO_TARGET, c != label[:, None], c == aimed)
 
 
-def tabulate(adapted: Sequence[str | Path], out: str | Path) -> None:
+def tabulate(adapted: Sequence[str | Path], out: str | Path, *, made: Made) -> None:
     """Write the table: detector, method, fold, eps, images, succeeded, flagged, evaded, share, low, high.
 
     `succeeded` counts the images that are classified as wanted, `flagged` all that the detector flags, and
@@ -480,5 +479,4 @@ def tabulate(adapted: Sequence[str | Path], out: str | Path) -> None:
                 "eps": eps, "images": len(images), **counts,
                 "share": counts["evaded"] / len(images), "low": low, "high": high,
             })  # fmt: skip
-    with written(out) as part:
-        pd.DataFrame(rows).to_csv(part, index=False)
+    tables.write(out, pd.DataFrame(rows), made, adapted, csv=True)

@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.data import DataLoader
 
-from detour import devices, store
+from detour import devices, states
 from detour.artefacts import written
 from detour.images import Known, Labelled
 from detour.networks import NETWORKS
@@ -281,8 +281,8 @@ def prepare(
             "transform_input": getattr(classifier.network, "transform_input", None),
         }
         sources = [weights] if Path(weights).is_file() else []
-        about = store.attributes_of(made, sources, device=str(used))
-        torch.save({"state": classifier.cpu().state_dict(), **network, "made": about}, part)
+        saved = {"state": classifier.cpu().state_dict(), **network}
+        states.save(part, out, saved, made, sources, device=str(used))
 
 
 def load(
@@ -297,7 +297,7 @@ def load(
     keep
         Layers whose outputs are wanted.
     """
-    saved = torch.load(path, map_location="cpu", weights_only=True)
+    saved = states.load(path)
     network = _network(saved["model"], saved["classes"])
     if saved["transform_input"] is not None:
         network.transform_input = saved["transform_input"]

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.manifold import TSNE
 from sklearn.preprocessing import StandardScaler
 
-from detour import store
+from detour import store, tables
 from detour.artefacts import written
 from detour.metrics import FALSE_POSITIVE_RATES, mean_roc, wilson
 from detour.protocols import ALL
@@ -50,7 +50,7 @@ STYLE = {
 
 def intervals(summary: str | Path) -> Figure:
     """AUC of every detector under every protocol with its interval: the mean filled, the worst cell open."""
-    table = pd.read_csv(summary)
+    table = tables.read(summary)
     table = table[table["population"] == "all"]
     names = list(dict.fromkeys(table["detector"]))
     protocols = list(dict.fromkeys(table["protocol"]))
@@ -104,7 +104,7 @@ def _known(
     scores: str | Path, metrics: str | Path, detectors: Sequence[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Scores of the test under the protocol `known`, and its AUC by detector and attack."""
-    table, values = pd.read_csv(scores), pd.read_csv(metrics)
+    table, values = tables.read(scores), tables.read(metrics)
     table = table[(table["protocol"] == "known") & (table["role"] == "test")]
     values = values[(values["protocol"] == "known") & (values["measure"] == "auc")]
     values = values[(values["population"] == "all") & (values["originals"] == "all")]
@@ -132,10 +132,7 @@ def _roc(axes: Axes, scores: pd.DataFrame, values: pd.DataFrame, attack: str) ->
 
 def histories(histories: str | Path, *, detectors: Sequence[str]) -> Figure:
     """Training loss and validation AUC by epoch, of every case: mean, least and greatest of all folds."""
-    # Names are text, whatever they look like.
-    text = dict.fromkeys(("detector", "protocol", "case"), str)
-    empty = dict.fromkeys(("loss", "guessed_loss", "epoch"), "")
-    table = pd.read_csv(histories, dtype=text, keep_default_na=False, na_values=empty)
+    table = tables.read(histories)
     size = 1.4 + 2.8 * len(detectors), 4.6
     figure, axes = plt.subplots(2, len(detectors), figsize=size, squeeze=False, sharex="col", sharey="row")
     for column, name in zip(axes.T, detectors, strict=True):
@@ -160,7 +157,7 @@ def histories(histories: str | Path, *, detectors: Sequence[str]) -> Figure:
 
 def transfer(metrics: str | Path, *, detectors: Sequence[str]) -> Figure:
     """AUC of detectors that know one attack, on each attack, with half the length of its interval."""
-    table = pd.read_csv(metrics)
+    table = tables.read(metrics)
     table = table[(table["protocol"] == "transfer") & (table["population"] == "all")]
     names = [name for name in detectors if name in set(table["detector"])]
     attacks = list(dict.fromkeys(table["case"]))
@@ -198,7 +195,7 @@ def shown_attack(outcomes: str | Path, wanted: str | None) -> str:
     """
     if wanted:
         return wanted
-    table = pd.read_csv(outcomes).set_index("set").drop(ORIGINAL)
+    table = tables.read(outcomes).set_index("set").drop(ORIGINAL)
     hits = table["target_hits"]
     return str(hits.idxmax() if hits.notna().any() else table["accuracy"].idxmin())
 
@@ -383,7 +380,7 @@ def adaptive(table: str | Path, adapted: Paths) -> Figure:
         As written by `detour.adaptive`.
     """
     by = ["detector", "method", "eps"]
-    counts = pd.read_csv(table).drop(columns="fold").groupby(by, sort=False).sum()
+    counts = tables.read(table).drop(columns="fold").groupby(by, sort=False).sum()
     courses = _courses(adapted)
     names = list(counts.index.unique("detector"))
     figure = plt.figure(figsize=(9, 3.9 * len(names)))
@@ -476,6 +473,8 @@ def draw(name: str, svg: str | Path, pdf: str | Path, inputs: dict[str, Any], **
         Its arguments: paths, and the rest.
     """
     mpl.use("agg")
+    each = ([value] if isinstance(value, str | Path) else value for value in inputs.values())
+    store.lineage(path for paths in each for path in paths)
     with mpl.rc_context(STYLE):
         figure = FIGURES[name](**inputs, **settings)
         for path, dates in ((svg, {"Date": None}), (pdf, {"CreationDate": None})):

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from detour import store
-from detour.artefacts import written
+from detour import store, tables
+from detour.store import Made
 
 ROLES = ("train", "validation", "test")
 
@@ -42,15 +42,14 @@ def folds(label: np.ndarray, count: int, *, stratify: bool, seed: int) -> np.nda
     return roles
 
 
-def deal(images: str | Path, out: str | Path, *, count: int, stratify: str, seed: int) -> None:
+def deal(images: str | Path, out: str | Path, *, count: int, stratify: str, seed: int, made: Made) -> None:
     """Write the folds of a store of images as a table: source, label, and a role in each of fold-0 ..."""
     original = store.read(images)
     label = original["label"][:]
     roles = folds(label, count, stratify=stratify == "class", seed=seed)
     table = pd.DataFrame({"source": original["source"][:], "label": label})
     table[[f"fold-{k}" for k in range(count)]] = roles
-    with written(out) as part:
-        table.to_csv(part, index=False)
+    tables.write(out, table, made, [images], csv=True)
 
 
 def sources(path: str | Path, fold: int, role: str) -> np.ndarray:
@@ -65,7 +64,7 @@ def sources(path: str | Path, fold: int, role: str) -> np.ndarray:
     ValueError
         If a source stands in the table twice, so that it could be trained and tested on.
     """
-    table = pd.read_csv(path)
+    table = tables.read(path)
     twice = table["source"][table["source"].duplicated()]
     if len(twice):
         raise ValueError(

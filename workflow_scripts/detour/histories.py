@@ -3,10 +3,8 @@
 Of the standard library alone: the workflow reads them at its end, to say what is wrong.
 """
 
-import csv
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Row = Mapping[str, Any]
@@ -36,7 +34,7 @@ def failure(history: Sequence[Row]) -> str:
     auc, guessed = max(float(row["validation_auc"]) for row in history), float(history[0]["guessed_auc"])
     if auc <= guessed:
         return f"its validation AUC is {auc:.2f} at best, and guessing may reach {guessed:.2f}"
-    losses = [(float(row["loss"]), float(row["guessed_loss"])) for row in history if row.get("loss")]
+    losses = [(_loss(row), float(row["guessed_loss"])) for row in history if _loss(row)]
     if losses and all(loss >= of_guessing for loss, of_guessing in losses):
         return f"its loss never falls below that of guessing, {losses[0][1]:.3f}"
     return ""
@@ -44,27 +42,32 @@ def failure(history: Sequence[Row]) -> str:
 
 def remedy(history: Sequence[Row]) -> str:
     """What to try where a training may have learned nothing."""
-    if history[0].get("loss"):
+    if _loss(history[0]):
         return "try more epochs, a tenth of its lr, or another scale (layer learns where raw does not)"
     return "try another layer, more test images, or another detector"
 
 
-def warnings(table: str | Path) -> list[str]:
+def _loss(row: Row) -> float:
+    """The loss of a row; 0 of what has none, as read from a CSV or from a table."""
+    loss = float(row.get("loss") or 0)
+    return 0 if math.isnan(loss) else loss
+
+
+def warnings(rows: Iterable[Row]) -> list[str]:
     """Detectors that may have learned nothing in at least half of their folds and seeds.
 
     Parameters
     ----------
-    table
-        The histories of a run.
+    rows
+        Of the histories of a run.
     """
     cases: dict[tuple[str, ...], dict[tuple[str, ...], list[Row]]] = {}
-    with Path(table).open(newline="") as file:
-        for row in csv.DictReader(file):
-            case, training = (
-                tuple(row[name] for name in names)
-                for names in (("detector", "protocol", "case"), ("seed", "fold"))
-            )
-            cases.setdefault(case, {}).setdefault(training, []).append(row)
+    for row in rows:
+        case, training = (
+            tuple(row[name] for name in names)
+            for names in (("detector", "protocol", "case"), ("seed", "fold"))
+        )
+        cases.setdefault(case, {}).setdefault(training, []).append(row)
     found: dict[str, list[str]] = {}
     first: dict[str, str] = {}
     for (detector, protocol, name), trainings in cases.items():

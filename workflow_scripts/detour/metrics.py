@@ -12,12 +12,12 @@ import pandas as pd
 from scipy.stats import binomtest
 from sklearn.metrics import roc_curve
 
+from detour import tables
 from detour.areas import beaten, beaten_high
-from detour.artefacts import written
 from detour.logs import progress
 from detour.protocols import ALL
 from detour.seeds import draw
-from detour.store import ORIGINAL
+from detour.store import ORIGINAL, Made
 
 # Where the ROC of the folds is read off to be averaged.
 FALSE_POSITIVE_RATES = np.linspace(0, 1, 501)
@@ -360,17 +360,16 @@ def _interval(samples: np.ndarray, shifted: bool, least: float) -> dict[str, flo
 
 def summarise(
     evaluated: Sequence[str | Path], trained: Sequence[str | Path], verdicts: str | Path, *,
-    scores: str | Path, histories: str | Path, metrics: str | Path, summary: str | Path, **settings: Any,
+    scores: str | Path, histories: str | Path, metrics: str | Path, summary: str | Path, made: Made,
+    **settings: Any,
 ) -> None:  # fmt: skip
     """Write the `scores` and the `histories` of a run as a table each, its `metrics` and their `summary`.
 
     See `evaluate` for what is measured.
     """
-    with written(histories) as part:
-        of_folds = [pd.read_csv(path, dtype=str, keep_default_na=False) for path in trained]
-        pd.concat(of_folds).to_csv(part, index=False)
-    joined = pd.concat([pd.read_csv(path) for path in evaluated])
-    tables = joined, *evaluate(joined, pd.read_csv(verdicts), **settings)
-    for path, table in zip((scores, metrics, summary), tables, strict=True):
-        with written(path) as part:
-            table.to_csv(part, index=False)
+    joined = pd.concat([tables.read(path) for path in evaluated], ignore_index=True)
+    measured, counted = evaluate(joined, tables.read(verdicts), **settings)
+    passes = pd.concat([tables.read(path) for path in trained], ignore_index=True)
+    found = {scores: joined, histories: passes, metrics: measured, summary: counted}
+    for path, table in found.items():
+        tables.write(path, table, made, [*evaluated, *trained, verdicts], csv=True)

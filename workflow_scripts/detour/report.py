@@ -11,7 +11,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from detour import store
+from detour import store, tables
 from detour.artefacts import written
 from detour.config import warnings
 from detour.histories import warnings as unlearned
@@ -38,8 +38,9 @@ def write(
     config
         The whole configuration of the run.
     """
+    store.lineage([images, *references, outcomes, histories, metrics, summary])
     made = store.read(images)
-    measured = _measured(pd.read_csv(metrics))
+    measured = _measured(tables.read(metrics))
     names = [detector["name"] for detector in config["detectors"]]
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -55,12 +56,12 @@ def write(
         controls=[attack["name"] for attack in config["attacks"] if attack["method"] == "noise"],
         # With one attack, there is nothing to be taken together.
         together=ALL if len(config["attacks"]) > 1 else config["attacks"][0]["name"],
-        summary=_nested(pd.read_csv(summary), ["protocol", "population", "detector", "measure"]),
-        outcomes=pd.read_csv(outcomes).to_dict("records"),
+        summary=_nested(tables.read(summary), ["protocol", "population", "detector", "measure"]),
+        outcomes=tables.read(outcomes).to_dict("records"),
         attacks={attack["name"]: attack for attack in config["attacks"]},
         versions=dict(made.attrs["versions"]) | {"python": platform.python_version()},
         classes=len(made.attrs["classes"]),
-        warnings=[*warnings(config), *unlearned(histories)],
+        warnings=[*warnings(config), *unlearned(tables.read(histories).to_dict("records"))],
         skipped=[problem for path in references for problem in store.read(path).attrs["skipped"]],
         original=ORIGINAL,
         all=ALL,

@@ -1,9 +1,20 @@
-"""Stores of arrays: each one file, a Zarr 3 group in a zip, which carries a CRC for every chunk."""
+"""Stores of arrays: each one file, a Zarr 3 group in a zip, which carries a CRC for every chunk.
 
+What is read is what was written. A comment at the end of the zip seals it: the digest of the zip's directory,
+and which artefact it is. Attributes say from which versions of which artefacts it was made. Opening a store
+checks its seal, reading a chunk the CRC, and making something of several stores that they belong together.
+Files of states (`detour.states`) and tables (`detour.tables`) are sealed and checked alike.
+"""
+
+import errno
 import hashlib
+import json
+import os
+import pickle
+import struct
 import zipfile
-from collections import Counter
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -25,6 +36,9 @@ CHUNK_BYTES = 4 * 2**20
 
 # Several times as fast as Zarr's default, so that no GPU waits for it; see the layouts of benchmarks/.
 COMPRESSOR = BloscCodec(cname="lz4", shuffle="shuffle")
+
+# What a file of states has in place of a store's own attributes, in the folder that torch writes to.
+ATTRIBUTES = "archive/detour.json"
 
 # The set of genuine images; all others are attacks.
 ORIGINAL = "original"
@@ -72,9 +86,7 @@ def create(
         with ZipStore(part, mode="w") as zipped:
             store = _Growing(zipped)
             yield zarr.create_group(store, attributes=about)
-        with zipfile.ZipFile(part, "a") as finished:
-            for key, text in store.metadata.items():
-                finished.writestr(key, text)
+        seal(part, identity(path), store.metadata)
 
 
 class _Growing(WrapperStore[ZipStore]):
@@ -106,15 +118,65 @@ class _Growing(WrapperStore[ZipStore]):
 
 
 def attributes_of(made: Made, sources: Iterable[str | Path] = (), **attributes: Any) -> dict[str, Any]:
-    """Attributes of an artefact: what made it, from which files, and with which releases of libraries."""
-    paths = [Path(source) for source in sources]
-    times = Counter(path.name for path in paths)
-    names = [path.name if times[path.name] == 1 else f"{path.parent.name}/{path.name}" for path in paths]
+    """Attributes of an artefact: what made it, from which files, and with which releases of libraries.
+
+    Raises
+    ------
+    ValueError
+        If the sources do not belong together; see `lineage`.
+    """
     return attributes | {
         **asdict(made),
-        "sources": {name: digest(path) for name, path in zip(names, paths, strict=True)},
+        "sources": lineage(sources),
         "versions": _versions(),
     }
+
+
+def identity(path: str | Path) -> str:
+    """Which artefact a file is: its path under `results/`, the run first; elsewhere its folder and name."""
+    parts = Path(path).absolute().parts
+    below = [i for i, part in enumerate(parts[:-1]) if part == "results"]
+    return "/".join(parts[below[-1] + 1 :] if below else parts[-2:])
+
+
+def lineage(paths: Iterable[str | Path]) -> dict[str, str]:
+    """Digests of artefacts and of all that they were made from, by `identity`.
+
+    Raises
+    ------
+    ValueError
+        If one was made from another version of something than is among `paths`, or than another of them was
+        made from: a file was put in the place of another.
+    """
+    origins = [(Path(path), origin) for path in paths for origin in [attributes(path).get("sources", {})]]
+    found = {identity(path): (digest(path), path) for path, _ in origins}
+    for path, origin in origins:
+        for name, version_of in origin.items():
+            known, by = found.setdefault(name, (version_of, path))
+            if known != version_of:
+                other = "that is there" if identity(by) == name else f"that {by} was made from"
+                raise ValueError(
+                    f"{path}: was made from another {name} (digest {version_of}) than the one {other}"
+                    f" ({known}); one of them was replaced: delete {path} and {by} and run again"
+                )
+    return {name: known for name, (known, _) in found.items()}
+
+
+def attributes(path: str | Path) -> dict[str, Any]:
+    """What an artefact says of itself; of a file that is none, nothing. No array is read.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged.
+    """
+    if not zipfile.is_zipfile(path):
+        return {}
+    with damaged(path), zipfile.ZipFile(path) as zipped:
+        names = set(zipped.namelist())
+        if "zarr.json" in names:
+            return json.loads(zipped.read("zarr.json")).get("attributes", {})
+        return json.loads(zipped.read(ATTRIBUTES)) if ATTRIBUTES in names else {}
 
 
 def read(path: str | Path) -> zarr.Group:
@@ -122,16 +184,88 @@ def read(path: str | Path) -> zarr.Group:
 
     Raises
     ------
+    FileNotFoundError
+        If there is none.
     ValueError
-        If the file is not a complete store.
+        If it is no complete store, or not the one that its name says; when an array is read: if a chunk is
+        damaged.
     """
-    try:
-        return zarr.open_group(ZipStore(path, mode="r"), mode="r")
-    except (zipfile.BadZipFile, zarr.errors.GroupNotFoundError) as error:
+    check(path)
+    with damaged(path):
+        group = zarr.open_group(_Checked(path, mode="r"), mode="r")
+    return group
+
+
+def check(path: str | Path, *, contents: bool = False) -> None:
+    """Refuse a sealed file whose directory was changed, or that is another than its name says.
+
+    Parameters
+    ----------
+    contents
+        Whether to read it all and compare every entry with its CRC, too.
+
+    Raises
+    ------
+    ValueError
+        With what was found and expected.
+    """
+    with damaged(path), zipfile.ZipFile(path) as zipped:
+        sealed, _, says = os.fsdecode(zipped.comment).partition(" ")
+        if sealed != _digest(zipped):
+            raise zipfile.BadZipFile("its directory is not the one that was sealed")
+        if contents and (entry := zipped.testzip()):
+            raise zipfile.BadZipFile(f"Bad CRC-32 for {entry!r}")
+    if says != identity(path):
         raise ValueError(
-            f"{path}: found a file that is no Zarr store in a zip ({error}), expected one that this"
-            " workflow wrote; delete it and run again"
+            f"{path}: says that it is {says}, expected {identity(path)}: another file was put in its place,"
+            " or a run was renamed; delete it and run again"
+        )
+
+
+# What flipped, cut or foreign bytes end in, in zipfile and its decompressors, JSON, Zarr and torch.
+DAMAGE = (
+    zipfile.BadZipFile, zarr.errors.GroupNotFoundError, zlib.error, struct.error, json.JSONDecodeError,
+    pickle.UnpicklingError, UnicodeDecodeError, EOFError, OverflowError, NotImplementedError, RuntimeError,
+)  # fmt: skip
+
+
+@contextmanager
+def damaged(path: str | Path) -> Iterator[None]:
+    """Name the file whose reading shows that it is damaged, and what to do."""
+    try:
+        yield
+    except (*DAMAGE, OSError) as error:
+        # An offset before the file's begin; others are of the file system, such as that there is no file.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
+        raise ValueError(
+            f"{path}: is damaged or no file of this workflow ({error}), expected one as it was written;"
+            " delete it and run again"
         ) from error
+
+
+class _Checked(ZipStore):
+    """Names the file where a chunk is not what was written."""
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        with damaged(self.path):
+            return await super().get(key, prototype, byte_range)
+
+
+def seal(part: str | Path, artefact: str, entries: Mapping[str, bytes]) -> None:
+    """Add the last entries to a zip, and the seal, without which it is not whole.
+
+    Parameters
+    ----------
+    artefact
+        Its `identity` where it will be.
+    """
+    with zipfile.ZipFile(part, "a") as finished:
+        for name, content in entries.items():
+            finished.writestr(name, content)
+        finished.comment = os.fsencode(f"{_digest(finished)} {artefact}")
 
 
 def write(group: zarr.Group, blocks: Iterable[dict[str, np.ndarray]]) -> None:
@@ -194,6 +328,10 @@ def digest(path: str | Path) -> str:
     if not zipfile.is_zipfile(path):
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    with zipfile.ZipFile(path) as zipped:
-        entries = sorted((i.filename, i.CRC, i.file_size) for i in zipped.infolist())
+    with damaged(path), zipfile.ZipFile(path) as zipped:
+        return _digest(zipped)
+
+
+def _digest(zipped: zipfile.ZipFile) -> str:
+    entries = sorted((i.filename, i.CRC, i.file_size) for i in zipped.infolist())
     return hashlib.sha256(repr(entries).encode()).hexdigest()[:16]

@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 import zarr
 
-from detour import store
-from detour.artefacts import written
-from detour.store import NO_TARGET, ORIGINAL
+from detour import store, tables
+from detour.store import NO_TARGET, ORIGINAL, Made
 
 
 def judged(images: Mapping[str, str | Path], activations: Mapping[str, str | Path]) -> pd.DataFrame:
@@ -92,10 +91,10 @@ def outcome(verdicts: pd.DataFrame) -> pd.DataFrame:
 
 def judge(
     images: Mapping[str, str | Path], activations: Mapping[str, str | Path], *,
-    verdicts: str | Path, outcomes: str | Path,
+    verdicts: str | Path, outcomes: str | Path, made: Made,
 ) -> None:  # fmt: skip
     """Write the tables of `judged`, a row per version of an image, and of `outcome`, a row per set."""
     table = judged(images, activations)
+    sources = [*images.values(), *activations.values()]
     for path, rows in ((verdicts, table), (outcomes, outcome(table))):
-        with written(path) as part:
-            rows.to_csv(part, index=False)
+        tables.write(path, rows, made, sources, csv=True)

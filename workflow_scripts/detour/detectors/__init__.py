@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from detour import histories, store
+from detour import histories, states, tables
 from detour.artefacts import written
 from detour.detectors.versions import Run, Versions
 from detour.folds import sources
@@ -76,9 +76,9 @@ def train(
         Of what the detectors draw, in every fold and case something else.
     """
     sourced = {role: sources(folds, fold, role) for role in ("train", "validation")}
-    states: dict[str, Any] = {}
+    fitted_states: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
-    with written(history) as table, written(model) as path:
+    with written(model) as path:
         for case in cases(protocols, run.attacks):
             logger.info("%s: knows %s", case, ", ".join(case.known))
             sets = [ORIGINAL, *case.known]
@@ -86,7 +86,7 @@ def train(
             fitted = detector(method, **options)
             drawn = int(draw(seed, str(case), fold).integers(2**31))
             passes = fitted.fit(part["train"], part["validation"], seed=drawn)
-            states[str(case)] = fitted.state()
+            fitted_states[str(case)] = fitted.state()
             about = {"detector": name, "protocol": case.protocol, "case": case.name}
             adversarial = part["validation"].adversarial
             guessed = histories.guessed_auc(int((~adversarial).sum()), int(adversarial.sum()))
@@ -100,17 +100,16 @@ def train(
         saved = {
             "method": method,
             "options": options,
-            "states": states,
+            "states": fitted_states,
             "sources": {role: torch.from_numpy(found) for role, found in sourced.items()},
-            "made": store.attributes_of(made, run.paths),
         }
-        torch.save(saved, path)
-        pd.DataFrame(rows).to_csv(table, index=False)
+        states.save(path, model, saved, made, [*run.paths, folds])
+        tables.write(history, pd.DataFrame(rows), made, [*run.paths, folds])
 
 
 def load(model: str | Path, case: str = f"known {ALL}") -> Detector:
     """A detector as it was trained for a case, by the case's protocol and name."""
-    return _restored(torch.load(model, weights_only=True), case)
+    return _restored(states.load(model), case)
 
 
 def _restored(saved: dict[str, Any], case: str) -> Detector:
@@ -119,7 +118,7 @@ def _restored(saved: dict[str, Any], case: str) -> Detector:
 
 def evaluate(
     run: Run, folds: str | Path, model: str | Path, out: str | Path, *,
-    name: str, protocols: Sequence[str], seed: int, fold: int,
+    name: str, protocols: Sequence[str], seed: int, fold: int, made: Made,
 ) -> None:  # fmt: skip
     """Score the test images of a fold, and the genuine ones of its validation that thresholds are from.
 
@@ -137,22 +136,21 @@ def evaluate(
         If the detector was trained or validated on a source of the fold's test.
     """
     part = {role: sources(folds, fold, role) for role in ("validation", "test")}
-    saved = torch.load(model, weights_only=True)
+    saved = states.load(model)
     for role, known in saved["sources"].items():
         if len(leaked := np.intersect1d(known.numpy(), part["test"])):
             raise ValueError(
                 f"{model}: source {leaked[0]} was in {role} and is in the test of fold {fold} of {folds}"
                 f" ({len(leaked)} such sources), expected none; delete {model} and run again"
             )
-    tables = []
+    scored = []
     for case in cases(protocols, run.attacks):
         fitted = _restored(saved, str(case))
         for role, sets in (("validation", [ORIGINAL]), ("test", [ORIGINAL, *case.tested])):
             versions = Versions(run, part[role], sets)
-            tables.append(pd.DataFrame({
+            scored.append(pd.DataFrame({
                 "detector": name, "protocol": case.protocol, "seed": seed, "fold": fold,
                 "case": case.name, "role": role, "set": versions.set, "source": versions.source,
                 "adversarial": versions.adversarial.astype(int), "score": fitted.score(versions),
             }))  # fmt: skip
-    with written(out) as path:
-        pd.concat(tables).to_csv(path, index=False)
+    tables.write(out, pd.concat(scored, ignore_index=True), made, [*run.paths, folds, model])

@@ -41,7 +41,9 @@ def test_the_seed_decides():
 
 
 def test_table_gives_back_disjoint_sources(write_store, tmp_path):
-    images = write_store("original", {"label": np.tile([0, 1], 20), "source": np.arange(40)})
+    images = write_store(
+        "original", {"label": np.tile([0, 1], 20), "source": np.arange(40), "copy_of": np.arange(40)}
+    )
     folds.deal(images, tmp_path / "folds.csv", count=2, stratify="class", seed=0)
     assert list(pd.read_csv(tmp_path / "folds.csv").columns) == ["source", "label", "fold-0", "fold-1"]
     for k in range(2):

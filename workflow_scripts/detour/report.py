@@ -11,7 +11,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from detour import store
+from detour import folders, store
 from detour.artefacts import written
 from detour.config import warnings
 from detour.histories import warnings as unlearned
@@ -23,7 +23,7 @@ def write(
     out: str | Path, *,
     template: str | Path, captions: Sequence[str | Path], figures: Sequence[str | Path],
     images: str | Path, references: Sequence[str | Path], outcomes: str | Path, histories: str | Path,
-    metrics: str | Path, summary: str | Path, config: dict[str, Any],
+    metrics: str | Path, summary: str | Path, config: dict[str, Any], notes: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Fill the template.
 
@@ -37,9 +37,15 @@ def write(
         The stores of the original images and of the reference's activations.
     config
         The whole configuration of the run.
+    notes
+        What else to say at its top.
     """
     made = store.read(images)
     measured = _measured(pd.read_csv(metrics))
+    read = [store.read(path).attrs for path in references]
+    turned = [name for attrs in (made.attrs, *read) for name in attrs["turned"]]
+    about = ((folders.copies_note, made.attrs["copies"]), (folders.orientation_note, turned))
+    seen = [note(names) for note, names in about if names]
     names = [detector["name"] for detector in config["detectors"]]
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -60,8 +66,8 @@ def write(
         attacks={attack["name"]: attack for attack in config["attacks"]},
         versions=dict(made.attrs["versions"]) | {"python": platform.python_version()},
         classes=len(made.attrs["classes"]),
-        warnings=[*warnings(config), *unlearned(histories)],
-        skipped=[problem for path in references for problem in store.read(path).attrs["skipped"]],
+        warnings=[*warnings(config), *notes, *seen, *unlearned(histories)],
+        skipped=[problem for attrs in read for problem in attrs["skipped"]],
         original=ORIGINAL,
         all=ALL,
     )

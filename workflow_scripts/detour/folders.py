@@ -229,25 +229,25 @@ def _list_of(folder: Path) -> Path:
 
 
 def _listed(row: dict[Any, Any], where: str, columns: int) -> Listed:
-    name, label, target = (value and value.strip() for value in map(row.get, COLUMNS))
+    name, *numbers = (value and value.strip() for value in map(row.get, COLUMNS))
     if not name or name != Path(name).name or name.startswith("."):
         raise ValueError(f"{where}: ImageId: found {name!r}, expected the name of a file in the folder")
-    # Not `int`, which takes 1_0 and other scripts' digits.
-    if not all(re.fullmatch("[0-9]{1,9}", number or "") for number in (label, target)):
-        raise ValueError(
-            f"{where}: TrueLabel, TargetClass: found {label!r}, {target!r}, expected whole numbers from 1"
-        )
+    # Not `int` alone, which takes 1_0 and other scripts' digits.
+    if not all(re.fullmatch("[0-9]{1,9}", number or "") for number in numbers):
+        found = ", ".join(map(repr, numbers))
+        raise ValueError(f"{where}: TrueLabel, TargetClass: found {found}, expected whole numbers from 1")
     # Too many values, or too few, move those behind to other columns.
     if None in row or None in row.values():
         raise ValueError(
             f"{where}: found another number of values than the {columns} of the first line; put values"
             " that have commas into quotes"
         )
-    if int(label) == int(target) or int(label) < 1 or int(target) < 1:
+    label, target = map(int, numbers)
+    if label == target or label < 1 or target < 1:
         raise ValueError(
             f"{where}: TrueLabel, TargetClass: found {label}, {target}, expected two classes, counted from 1"
         )
-    return Listed(f"{name}.png", int(label) - 1, int(target) - 1)
+    return Listed(f"{name}.png", label - 1, target - 1)
 
 
 def orientation_note(names: Sequence[str]) -> str:

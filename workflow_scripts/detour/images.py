@@ -325,8 +325,8 @@ def batches(
     if lost:
         first = shown(images.names[images.label.tolist().index(min(lost))])
         raise ValueError(
-            f"{what}: in {len(lost)} classes, one of them that of {first}, found no image that can be decoded,"
-            f" expected at least one each; replace the images or remove the classes. The first: {wrong[0]}"
+            f"{what}: in {len(lost)} classes, one of them that of {first}, found no image that can be"
+            f" decoded, expected at least one each; replace them or remove the classes. The first: {wrong[0]}"
         )
     if wrong and skipped is not None:
         logger.warning(

@@ -1,7 +1,7 @@
 """Manifests: digests of files that are too many to be inputs of a rule, so that a change is noticed.
 
-As in Git's index, a file counts as unchanged if its size, its times of change and its inode are; otherwise its
-content is read. So touching or copying files changes no digest, another file of the same size and time is
+As in Git's index, a file counts as unchanged if its size, its times of change and its inode are; otherwise
+its content is read. So touching or copying files changes no digest, another file of the same size and time is
 noticed, and a check costs no more than asking for their times.
 """
 
@@ -213,8 +213,8 @@ def _compared(config: Config, tested: Tested, groups: Iterator[Group]) -> Config
         where = next(name for name, count in differ.items() if count == least)
         problems.append(
             f"folds.count: found {folds['count']}, which deals each class into {needed} groups, and of the"
-            f" class of {shown(where)} only {least} test images differ; replace the copies, or use fewer folds,"
-            " or `folds.stratify: none`"
+            f" class of {shown(where)} only {least} test images differ; replace the copies, or use fewer"
+            " folds, or `folds.stratify: none`"
         )
     elif copied and len(first) < needed:
         problems.append(

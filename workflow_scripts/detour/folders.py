@@ -242,7 +242,7 @@ def _listed(row: dict[Any, Any], where: str, columns: int) -> Listed:
             f"{where}: found another number of values than the {columns} of the first line; put values"
             " that have commas into quotes"
         )
-    label, target = map(int, numbers)
+    label, target = (int(number or 0) for number in numbers)
     if label == target or label < 1 or target < 1:
         raise ValueError(
             f"{where}: TrueLabel, TargetClass: found {label}, {target}, expected two classes, counted from 1"

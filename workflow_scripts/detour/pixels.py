@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 # other programs.
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
 
-# Of an image as its header has it, and as it is before the crop: to decode so many takes 0.7 GB, of WebP 1.4 GB.
+# Of an image as its header has it, and as it is before the crop: so many take 0.7 GB, of WebP 1.4 GB.
 PIXELS = 2**26
 
 

@@ -450,6 +450,14 @@ def test_a_link_to_a_folder_that_it_is_in_is_refused(tree, target):
         begin(tree)
 
 
+@pytest.mark.parametrize("part", ["reference", "test"])
+@pytest.mark.parametrize("target", ["nowhere", "ant"])
+def test_a_link_among_the_classes_that_leads_nowhere_is_refused(tree, part, target):
+    (tree / part / "ant").symlink_to(target)
+    with pytest.raises(ConfigError, match=rf"dataset\.{part}: .*ant: found a link that leads nowhere"):
+        begin(tree)
+
+
 def test_a_link_to_another_folder_is_followed(tree):
     elsewhere = tree / "elsewhere"
     save(elsewhere / "a.png", 7, 7, 7)

@@ -33,8 +33,18 @@ LISTS = ("images.csv", "dev_dataset.csv")
 
 
 def classes(root: str | Path) -> list[str]:
-    """Names of the folders in `root`, sorted; without hidden ones, such as checkpoints of notebooks."""
-    return sorted(e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith("."))
+    """Names of the folders in `root`, sorted; without hidden ones, such as checkpoints of notebooks.
+
+    Raises
+    ------
+    ValueError
+        If a link leads nowhere: without its class, others would have another number.
+    """
+    found = [entry for entry in os.scandir(root) if not entry.name.startswith(".")]
+    for entry in found:
+        if entry.is_symlink():
+            _status(entry.path)
+    return sorted(entry.name for entry in found if entry.is_dir())
 
 
 def images(folder: str | Path, within: frozenset[tuple[int, int]] = frozenset()) -> Iterator[str]:
@@ -84,19 +94,23 @@ def regular(path: str | Path) -> os.stat_result:
     OSError
         If it is not there.
     """
-    try:
-        status = os.stat(path)  # noqa: PTH116
-    except OSError as error:
-        if Path(path).is_symlink():
-            raise ValueError(
-                f"{shown(str(path))}: found a link that leads nowhere ({error.strerror}), expected a file;"
-                " remove or mend it"
-            ) from error
-        raise
+    status = _status(path)
     if not stat.S_ISREG(status.st_mode):
         kind = next((kind for holds, kind in KINDS if holds(status.st_mode)), "something else")
         raise ValueError(f"{shown(str(path))}: found {kind}, expected a regular file; remove it")
     return status
+
+
+def _status(path: str | Path) -> os.stat_result:
+    try:
+        # On a string twice as fast as Path.stat.
+        return os.stat(path)  # noqa: PTH116
+    except OSError as error:
+        if Path(path).is_symlink():
+            raise ValueError(
+                f"{shown(str(path))}: found a link that leads nowhere ({error.strerror}); remove or mend it"
+            ) from error
+        raise
 
 
 def content(path: str | Path) -> bytes:

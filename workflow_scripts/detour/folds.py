@@ -56,6 +56,11 @@ def folds(
         split = StratifiedGroupKFold(2 * count, shuffle=True, random_state=seed).split(label, strata, copy_of)
     roles = np.full((len(label), count), "train", dtype=object)
     for group, (_, members) in enumerate(split):
+        if not len(members):
+            raise ValueError(
+                f"folds.count: found {count}, and copies among the test images leave one of {2 * count}"
+                " groups empty; use fewer folds, or other images in place of the copies"
+            )
         roles[members, group // 2] = "validation" if group % 2 else "test"
     return roles
 

@@ -13,6 +13,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms import v2
 
+from detour.spelling import shown
+
 # What a file is, by its content; nothing else is opened. Pillow knows dozens more, and hands some of them to
 # other programs.
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
@@ -70,13 +72,14 @@ def with_orientation(content: bytes) -> tuple[Tensor, bool]:
             pixels = _rgb(image)
             return pixels, _is_turned(image)
     except UnidentifiedImageError as error:
-        raise ValueError(f"cannot be decoded (found none of {', '.join(FORMATS)})") from error
+        kinds = ", ".join(FORMATS)
+        raise ValueError(f"cannot be decoded (found none of {kinds}, or one of an unknown kind)") from error
     # Decoders throw what they like: RuntimeError, struct.error, zlib.error, MemoryError ...
     except Exception as error:
         kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
         # An address in memory is another in every run.
         said = re.sub(r"<[^<>]* at 0x[0-9a-fA-F]+>", "the file", str(error))
-        raise ValueError(f"cannot be decoded ({kind}{said})") from error
+        raise ValueError(f"cannot be decoded ({kind}{shown(said)})") from error
 
 
 def _refuse(image: Image.Image) -> None:

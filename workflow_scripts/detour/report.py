@@ -50,10 +50,10 @@ def write(
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    page = environment.from_string(Path(template).read_text()).render(
+    page = environment.from_string(Path(template).read_text(encoding="utf-8")).render(
         config=config,
         settings=yaml.safe_dump(config, sort_keys=False),
-        captions={Path(path).stem: Path(path).read_text().strip() for path in captions},
+        captions={Path(path).stem: Path(path).read_text(encoding="utf-8").strip() for path in captions},
         figures={Path(path).stem: _embedded(path) for path in figures},
         measured=measured,
         # Of this protocol every attack is a case of its own.
@@ -72,7 +72,7 @@ def write(
         all=ALL,
     )
     with written(out) as part:
-        part.write_text(page)
+        part.write_text(page, encoding="utf-8")
 
 
 def _embedded(path: str | Path) -> Markup:

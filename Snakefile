@@ -91,7 +91,11 @@ rule figures:
 
 
 onstart:
-    for line in warnings(config):
+    for line in [
+        *warnings(config),
+        *CONTENTS.get("leaked", []),
+        *CONTENTS.get("copied", []),
+    ]:
         logger.warning(line)
 
 

@@ -106,7 +106,7 @@ def images(place: Path, quick: bool) -> Table:
 
     def check() -> None:
         for c in os.scandir(root):
-            manifest.digest(c.path, folders.taken(c.path, 0))
+            manifest.digest(c.path, folders.taken(c.path))
 
     timings = side_by_side({"listing and status of every file": bare, "check": check},
                            "listing and status of every file", 1 if quick else ROUNDS)  # fmt: skip

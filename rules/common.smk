@@ -23,7 +23,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from detour import code, folders, histories, methods
 from detour.config import (
-    ConfigError,
     class_count,
     differentiable,
     is_file,
@@ -53,7 +52,7 @@ try:
             entry["layer"] = layer(entry["layer"], LAYERS, f"detectors[{i}].layer")
         for name in entry.get("layers") or []:
             layer(name, LAYERS, f"detectors[{i}].layers")
-except (ConfigError, OSError) as error:
+except (ValueError, OSError) as error:
     raise WorkflowError(error) from None
 
 
@@ -101,7 +100,7 @@ SHARDS = range(config["dataset"]["shards"])
 FOLDS = range(config["folds"]["count"])
 
 # Dataset settings that affect a job; the test path is left out where it is not used.
-DATASET = without(config["dataset"], "shards", "workers")
+DATASET = without(config["dataset"], "shards", "workers", "duplicates")
 if DATASET["name"] == "digits":
     TEST = REFERENCE = DATASET
 else:

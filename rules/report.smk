@@ -31,6 +31,7 @@ rule report:
         runtime=growing(10),
     params:
         settings=settings(**without(config, "dask")),
+        notes=settings(notes=CONTENTS.get("leaked", [])),
         code=digest("report.py"),
     message:
         "report: write one page of it all"

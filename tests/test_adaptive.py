@@ -180,17 +180,17 @@ def test_an_attack_that_leaves_its_budget_is_refused(small, monkeypatch):
 
 
 def test_the_attacked_images_follow_the_seed_and_not_each_other():
-    label = np.arange(60) % 3
+    label, keys = np.arange(60) % 3, np.arange(60)
     predicted = np.where(np.arange(60) % 4, label, label + 1)
-    few, more = (adaptive._chosen(predicted, label, n, 0, np.arange(40)) for n in (5, 9))
+    few, more = (adaptive._chosen(predicted, label, n, 0, np.arange(40), keys) for n in (5, 9))
     assert set(few) < set(more)
     assert (predicted[more] == label[more]).all()
     # Without one of them, the others stay.
     left = np.setdiff1d(np.arange(40), few[:1])
-    assert set(few[1:]) < set(adaptive._chosen(predicted, label, 5, 0, left))
-    assert set(few) != set(adaptive._chosen(predicted, label, 5, 1, np.arange(40)))
+    assert set(few[1:]) < set(adaptive._chosen(predicted, label, 5, 0, left, keys))
+    assert set(few) != set(adaptive._chosen(predicted, label, 5, 1, np.arange(40), keys))
     with pytest.raises(ValueError, match="found no test image"):
-        adaptive._chosen(label + 1, label, 5, 0, np.arange(40))
+        adaptive._chosen(label + 1, label, 5, 0, np.arange(40), keys)
 
 
 # A run on digits, with a detector of either family on which attacks descend.

@@ -670,9 +670,8 @@ def test_two_clean_sets_give_chance_through_the_attack_s_write_path(resnet, made
             n = len(half.label)
             rows = np.stack([half.images[i][0].numpy() for i in range(n)])
             source = np.arange(n)
-            store.write(
-                group, [{"images": rows, "label": half.label, "target": half.label, "source": source}]
-            )
+            about = {"label": half.label, "target": half.label, "source": source, "key": source}
+            store.write(group, [{"images": rows, **about}])
         control = Attack(name="control", method="noise", eps=0)
         attacks.perturb(resnet, stored, place("images", name), attack=control, seed=0, **options)
         activations.extract(

@@ -177,13 +177,17 @@ def reader(finished, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def with_data(reader) -> Path:
     """The same with stand-ins of one colour, and of random weights, where presets look for data."""
-    picture = Image.new("RGB", (64, 64), "gray")
+    shades = iter(range(0, 2**24, 251))
+
+    def picture() -> Image.Image:
+        """One like no other: the same file as reference and as test is an error."""
+        return Image.new("RGB", (64, 64), tuple(next(shades).to_bytes(3)))
 
     def folder(path: Path, classes: int, images: int, suffix: str) -> None:
         for c in range(classes):
             (path / f"class{c:03}").mkdir(parents=True)
             for i in range(images):
-                picture.save(path / f"class{c:03}" / f"{i}.{suffix}")
+                picture().save(path / f"class{c:03}" / f"{i}.{suffix}", quality=100)
 
     folder(reader / "data/tiny-imagenet-20/train", 20, 2, "JPEG")
     folder(reader / "data/tiny-imagenet-20/val", 20, 10, "JPEG")
@@ -193,7 +197,7 @@ def with_data(reader) -> Path:
     (reader / "data/nips2017/images").mkdir(parents=True)
     names = [f"image{i}" for i in range(20)]
     for name in names:
-        picture.save(reader / f"data/nips2017/images/{name}.png")
+        picture().save(reader / f"data/nips2017/images/{name}.png")
     table = pd.DataFrame({"ImageId": names, "TrueLabel": range(1, 21), "TargetClass": range(21, 41)})
     table.to_csv(reader / "data/nips2017/images.csv", index=False)
     return reader

@@ -41,7 +41,9 @@ def test_the_seed_decides():
 
 
 def test_table_gives_back_disjoint_sources(write_store, made, tmp_path):
-    images = write_store("original", {"label": np.tile([0, 1], 20), "source": np.arange(40)})
+    images = write_store(
+        "original", {"label": np.tile([0, 1], 20), "source": np.arange(40), "copy_of": np.arange(40)}
+    )
     path = tmp_path / "folds.zarr.zip"
     folds.deal(images, path, count=2, stratify="class", seed=0, made=made)
     for table in (tables.read(path), pd.read_csv(tmp_path / "folds.csv")):

@@ -1,8 +1,13 @@
+import json
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pandas as pd
 import pytest
+
+from conftest import ROOT, SMALL
+from detour import config, report
 
 
 class Page(HTMLParser):
@@ -48,3 +53,31 @@ def test_numbers_are_those_of_the_tables(page, finished):
 def test_page_says_how_it_was_made(page):
     for text in ("scikit-learn", "cleverhans 4.0.0", "step: 16", "Exploiting CNN layer"):
         assert text in page.text
+
+
+def test_what_was_seen_of_the_images_is_said_at_the_top(finished, write_store, tmp_path):
+    one = {"x": np.zeros(1)}
+    original = write_store(
+        "original", one, classes=["a", "b"], copies=["a/1.png = a/0.png"], turned=["a/2.jpg"]
+    )
+    skipped = ["r/<b>\\xff.png: cannot be decoded"]
+    reference = write_store("0", one, skipped=skipped, turned=["b/0.jpg", "b/1.jpg"])
+    tables = {
+        name: finished.results / f"{name}.csv" for name in ("outcomes", "histories", "metrics", "summary")
+    }
+    schema = json.loads((ROOT / "schemas/config.schema.json").read_text())
+    report.write(
+        tmp_path / "page.html", template=ROOT / "report/report.html", captions=list((ROOT / "report").glob("*.rst")),
+        figures=list((finished.results / "figures").glob("*.svg")), images=original, references=[reference],
+        config=config.load(SMALL, schema), notes=["one pair is in both"], **tables,
+    )  # fmt: skip
+    text = Page((tmp_path / "page.html").read_text()).text
+    for said in (
+        "one pair is in both.",
+        "1 images are copies of others, with which they share their folds: a/1.png = a/0.png.",
+        "3 images have an EXIF orientation, which is not followed",
+        "a/2.jpg, b/0.jpg, b/1.jpg.",
+        "1 reference images could not be decoded",
+        "r/<b>\\xff.png: cannot be decoded",
+    ):
+        assert said in text

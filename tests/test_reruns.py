@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -306,3 +307,21 @@ def test_what_was_planned_is_what_is_done(in_folders):
     shard = store.read(in_folders.results / "activations/reference/1.zarr.zip")
     np.testing.assert_array_equal(shard["blocks.7"][0], shard["blocks.7"][1])
     assert_reruns("", in_folders, "distances")
+
+
+def test_what_is_wrong_with_images_is_said_before_any_job_in_one_line(in_folders):
+    reference, test = (in_folders.folder / part / "digit1" for part in ("reference", "test"))
+    copy = test / "copy.png"
+    copy.write_bytes(min(reference.iterdir()).read_bytes())
+    asked = in_folders.asked("distances", "--dry-run")
+    assert asked.returncode
+    assert "Traceback" not in asked.stdout
+    assert f"1 pairs: digit1/copy.png = digit1/{min(reference.iterdir()).name}; remove them" in asked.stdout
+    in_folders.settings["dataset"]["duplicates"] = "allow"
+    assert in_folders.asked("distances", "--dry-run").returncode == 0
+    copy.unlink()
+    os.mkfifo(copy)
+    asked = in_folders.asked("distances", "--dry-run")
+    assert asked.returncode
+    assert "Traceback" not in asked.stdout
+    assert "digit1/copy.png: found a pipe, expected a regular file; remove it" in asked.stdout

@@ -165,19 +165,22 @@ def extract_reference(
 
     Notes
     -----
-    The attribute `skipped` says which files could not be decoded, and why; they are left out.
+    The attribute `skipped` says which files could not be decoded, and why; they are left out. `turned`
+    names those that ask to be turned, which is not done.
     """
     net = classifiers.load(classifier, classifiers.device_of(device), precision, keep=layers)
     skipped: list[str] = []
+    turned: list[str] = []
     batched = batches(
         shard(dataset, number, count),
         batch_size,
         workers if dataset.decodes else 0,
         f"reference shard {number + 1} of {count}",
         skipped=skipped,
+        turned=turned,
         pinned=net.mean.is_cuda,
     )
     attributes = {"layers": layers, "device": str(net.mean.device)}
     with store.create(out, made, [classifier], **attributes) as group:
         store.write(group, record(net, layers, batched))
-        group.attrs["skipped"] = skipped
+        group.attrs["skipped"], group.attrs["turned"] = skipped, turned

@@ -389,12 +389,12 @@ def adapt(
     defence = Defence(net, layers, representatives, detector, limit)
 
     original = store.read(images)
-    classes = original.attrs["classes"]
+    classes, keys = original.attrs["classes"], original["key"][:]
     chosen = _chosen(store.read(distances)["predicted"][:], original["label"][:], adaptive.images, seed,
-                     sources(folds, fold, "test"))  # fmt: skip
+                     sources(folds, fold, "test"), keys)  # fmt: skip
     label, target = original["label"][:], original["target"][:]
     if adaptive.target == "random":
-        target = targets(label, len(classes), seed, "target of adaptive")
+        target = targets(label, len(classes), seed, "target of adaptive", keys)
     if adaptive.target == "none":
         target = np.full_like(label, NO_TARGET)
 
@@ -434,7 +434,7 @@ def adapt(
 
 
 def _chosen(
-    predicted: np.ndarray, label: np.ndarray, at_most: int, seed: int, tested: np.ndarray
+    predicted: np.ndarray, label: np.ndarray, at_most: int, seed: int, tested: np.ndarray, keys: np.ndarray
 ) -> np.ndarray:
     """Sources, ascending, drawn from those classified right; one more image changes no other's draw."""
     right = tested[predicted[tested] == label[tested]]
@@ -443,7 +443,7 @@ def _chosen(
             "adaptive: found no test image of the fold that is classified right, expected at least one; use"
             " another of `adaptive.folds`, more test images or a better classifier"
         )
-    order = np.argsort([draw(seed, "images of adaptive", source).random() for source in right])
+    order = np.argsort([draw(seed, "images of adaptive", key).random() for key in keys[right]])
     return np.sort(right[order[:at_most]])
 
 

@@ -446,7 +446,7 @@ def perturb(
     classifier, images
         Paths of the classifier and of the original images.
     seed
-        Seed of this run; the draws of an image depend on it, the attack's name and the image's source.
+        Seed of this run; the draws of an image depend on it, the attack's name and the image's key.
     precision
         Precision in which gradients are computed; see `detour.classifiers.load`.
 
@@ -458,17 +458,17 @@ def perturb(
     net = classifiers.load(classifier, classifiers.device_of(device), precision)
     original = store.read(images)
     start_images = cache(partial(exemplars, net, original["images"], batch_size))
-    label, source = original["label"][:], original["source"][:]
+    label, source, keys = (original[name][:] for name in ("label", "source", "key"))
     target = original["target"][:]
     if attack.target == "random":
-        target = targets(label, len(original.attrs["classes"]), seed, f"target of {attack.name}")
+        target = targets(label, len(original.attrs["classes"]), seed, f"target of {attack.name}", keys)
     n = len(label)
 
     def blocks() -> Iterator[dict[str, np.ndarray]]:
         starts = range(0, n, batch_size)
         for start in progress(starts, len(starts), f"{attack.name}: batches of {batch_size}"):
             rows = slice(start, start + batch_size)
-            seeds = [int(draw(seed, f"draws of {attack.name}", i).integers(2**63)) for i in source[rows]]
+            seeds = [int(draw(seed, f"draws of {attack.name}", i).integers(2**63)) for i in keys[rows]]
             y, aimed = label[rows], np.full_like(label[rows], NO_TARGET)
             if attack.targeted:
                 y = aimed = target[rows]

@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader
 
 from detour import devices, states
 from detour.artefacts import written
-from detour.images import Known, Labelled
+from detour.images import Known, Labelled, collated
 from detour.networks import NETWORKS
-from detour.spelling import unknown
+from detour.spelling import listed, unknown
 from detour.store import Made
 from detour.weights import WEIGHTS, Weights
 
@@ -223,7 +223,10 @@ def train(
     classifier.train().to(device)
     n = len(images.label)
     # No batch of one, of which batch norm knows no variance.
-    batches = DataLoader(images.images, min(n, training.batch_size), shuffle=True, drop_last=True)
+    batches = DataLoader(
+        images.images, min(n, training.batch_size), shuffle=True, drop_last=True, collate_fn=collated
+    )
+    skipped: set[str] = set()
     optimizer = torch.optim.Adam(classifier.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, training.lr, epochs=training.epochs, steps_per_epoch=len(batches)
@@ -231,7 +234,11 @@ def train(
     begin = time.monotonic()
     for epoch in range(1, training.epochs + 1):
         right = seen = 0
-        for x, y in batches:
+        for batch, problems, _ in batches:
+            skipped.update(problems)
+            if batch is None or len(batch[1]) < 2:
+                continue
+            x, y = batch
             x, y = x.to(device).float().div(255), y.to(device)
             logits = classifier(x)
             optimizer.zero_grad(set_to_none=True)
@@ -240,6 +247,13 @@ def train(
             schedule.step()
             right += int((logits.argmax(1) == y).sum())
             seen += len(y)
+        if not seen:
+            raise ValueError(f"training images: found none that can be decoded; the first: {min(skipped)}")
+        if skipped and epoch == 1:
+            logger.warning(
+                "training: left out %d of %d images that cannot be decoded: %s",
+                len(skipped), n, listed(sorted(skipped)),
+            )  # fmt: skip
         spent = time.monotonic() - begin
         logger.info(
             "epoch %d of %d: %.1f %% of the training images right, %.0f s left",

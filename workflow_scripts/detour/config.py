@@ -390,23 +390,24 @@ def _classes(dataset: Config, key: str) -> Iterator[str]:
     root = Path(dataset[key])
     try:
         found = folders.classes(root)
+        if len(found) < 2:
+            yield (
+                f"dataset.{key}: found {len(found)} folders in {dataset[key]!r}, expected one per"
+                " class and at least two"
+            )
+        for name in found:
+            if next(folders.images(root / name), None) is None:
+                yield (
+                    f"dataset.{key}: found no image in {str(root / name)!r}, expected at least one"
+                    f" ({', '.join(folders.EXTENSIONS)}); add images or remove the folder"
+                )
     except OSError as error:
         yield (
-            f"dataset.{key}: cannot read {dataset[key]!r} ({error.strerror}); expected a folder with one"
-            " folder of images per class"
+            f"dataset.{key}: cannot read {str(error.filename or root)!r} ({error.strerror}); expected a"
+            " folder with one folder of images per class"
         )
-        return
-    if len(found) < 2:
-        yield (
-            f"dataset.{key}: found {len(found)} folders in {dataset[key]!r}, expected one per"
-            " class and at least two"
-        )
-    for name in found:
-        if next(folders.images(root / name), None) is None:
-            yield (
-                f"dataset.{key}: found no image in {str(root / name)!r}, expected at least one"
-                f" ({', '.join(folders.EXTENSIONS)}); add images or remove the folder"
-            )
+    except ValueError as error:
+        yield f"dataset.{key}: {error}"
 
 
 def _in_digits(dataset: Config) -> dict[str, int]:
@@ -426,7 +427,10 @@ def _in_folders(dataset: Config) -> dict[str, int]:
     ]
     if problems:
         raise ValueError("\n".join(problems))
-    return {name: sum(1 for _ in folders.images(Path(dataset["test"], name))) for name in found}
+    try:
+        return {name: sum(1 for _ in folders.images(Path(dataset["test"], name))) for name in found}
+    except OSError as error:
+        raise ValueError(f"dataset.test: cannot read {error.filename!r} ({error.strerror})") from error
 
 
 def _in_list(dataset: Config) -> dict[str, int]:

@@ -2,52 +2,148 @@
 
 import csv
 import os
-from collections.abc import Iterator
+import re
+import stat
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from detour.spelling import listed
+from detour.spelling import listed, shown
 
 # Those of torchvision's ImageFolder.
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+# Of the largest image that is decoded, not compressed: more is not read.
+BYTES = 2**29
+
+# What can be in a folder beside files and folders.
+KINDS = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISDIR, "a folder"),
+)
 
 # What the list of the NIPS 2017 images may be called.
 LISTS = ("images.csv", "dev_dataset.csv")
 
 
 def classes(root: str | Path) -> list[str]:
-    """Names of the folders in `root`, sorted; without hidden ones, such as checkpoints of notebooks."""
-    return sorted(e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith("."))
+    """Names of the folders in `root`, sorted; without hidden ones, such as checkpoints of notebooks.
+
+    Raises
+    ------
+    ValueError
+        If a link leads nowhere: without its class, others would have another number.
+    """
+    found = [entry for entry in os.scandir(root) if not entry.name.startswith(".")]
+    for entry in found:
+        if entry.is_symlink():
+            _status(entry.path)
+    return sorted(entry.name for entry in found if entry.is_dir())
 
 
-def images(folder: str | Path) -> Iterator[str]:
-    """Paths of the image files anywhere in `folder`, relative to it; lazily, in no order."""
+def images(folder: str | Path, within: frozenset[tuple[int, int]] = frozenset()) -> Iterator[str]:
+    """Paths of the image files anywhere in `folder`, relative to it; lazily, in no order, no hidden ones.
+
+    Parameters
+    ----------
+    within
+        The folders that it is in, by device and inode.
+
+    Raises
+    ------
+    ValueError
+        If a link leads back to a folder that it is in, or what is called like an image is no regular file.
+    """
+    status = os.stat(folder)  # noqa: PTH116
+    here = (status.st_dev, status.st_ino)
+    if here in within:
+        raise ValueError(f"{shown(str(folder))}: found a link to a folder that it is in; remove it")
     for entry in os.scandir(folder):
-        if entry.is_dir():
-            yield from (f"{entry.name}/{path}" for path in images(entry.path))
-        elif entry.name.lower().endswith(EXTENSIONS) and not entry.name.startswith("."):
+        if entry.name.startswith("."):
+            continue
+        if _is_folder(entry):
+            yield from (f"{entry.name}/{path}" for path in images(entry.path, within | {here}))
+        elif entry.name.lower().endswith(EXTENSIONS):
+            # Of most file systems, known without asking for each file.
+            if not entry.is_file(follow_symlinks=False):
+                regular(entry.path)
             yield entry.name
 
 
-def taken(folder: str | Path, number: int, at_most: int | None = None, seed: int = 0) -> list[str]:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # A link to itself.
+        return False
+
+
+def regular(path: str | Path) -> os.stat_result:
+    """The status of a regular file, or of what a link to one leads to; anything else could be read for ever.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    OSError
+        If it is not there.
+    """
+    status = _status(path)
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((kind for holds, kind in KINDS if holds(status.st_mode)), "something else")
+        raise ValueError(f"{shown(str(path))}: found {kind}, expected a regular file; remove it")
+    return status
+
+
+def _status(path: str | Path) -> os.stat_result:
+    try:
+        # On a string twice as fast as Path.stat.
+        return os.stat(path)  # noqa: PTH116
+    except OSError as error:
+        if Path(path).is_symlink():
+            raise ValueError(
+                f"{shown(str(path))}: found a link that leads nowhere ({error.strerror}); remove or mend it"
+            ) from error
+        raise
+
+
+def content(path: str | Path) -> bytes:
+    """The bytes of an image file.
+
+    Raises
+    ------
+    ValueError
+        If it is no regular file, or has more than `BYTES`.
+    """
+    size = regular(path).st_size
+    if size > BYTES:
+        raise ValueError(f"{shown(str(path))}: found {size:,} bytes, allowed: at most {BYTES:,}")
+    return Path(path).read_bytes()
+
+
+def taken(folder: str | Path, at_most: int | None = None, seed: int = 0) -> list[str]:
     """Paths of the images of a class that are used, relative to its folder, sorted; [] without a folder.
 
     Parameters
     ----------
-    number
-        The class, as an index.
     at_most
-        If there are more images, so many are drawn; None: all are used.
+        If there are more images, so many are drawn, by their names: another image changes at most one of
+        them. None: all are used.
     """
     found = sorted(images(folder)) if Path(folder).is_dir() else []
     if at_most is None or len(found) <= at_most:
         return found
-    # Imported here, because it imports NumPy, without which most runs can start.
-    from detour.seeds import draw
 
-    drawn = draw(seed, "reference images", number).permutation(len(found))[:at_most]
-    return [found[i] for i in sorted(drawn)]
+    def drawn(name: str) -> bytes:
+        return blake2b(f"{seed} {Path(folder).name}/{name}".encode("utf-8", "surrogatepass")).digest()
+
+    return sorted(sorted(found, key=drawn)[:at_most])
 
 
 def shards(classes: int, count: int) -> list[range]:
@@ -86,24 +182,54 @@ def nips2017(folder: str | Path, labels: str | Path | None = None) -> tuple[list
         If there is no list, a row is invalid, or the folder has images that are not on the list.
     """
     path = Path(labels) if labels else _list_of(Path(folder))
-    with path.open(newline="") as file:
-        rows = csv.DictReader(file)
-        lacking = {"ImageId", "TrueLabel", "TargetClass"} - set(rows.fieldnames or ())
-        if lacking:
-            raise ValueError(f"{path}: found no column {listed(sorted(lacking))} in its first line")
-        images = [_listed(row, f"{path}, line {rows.line_num}") for row in rows]
-    known = {image.name for image in images}
-    if len(known) < len(images):
+    images = _rows(path)
+    twice = [name for name, count in Counter(image.name for image in images).items() if count > 1]
+    if twice:
         raise ValueError(
-            f"{path}: names {len(images) - len(known)} images more than once, expected each once"
+            f"{path}: names {len(twice)} images more than once, expected each once: {listed(twice)}"
         )
-    there = {entry.name for entry in os.scandir(folder) if entry.name.lower().endswith(".png")}
-    if unlisted := sorted(there - known):
+    there = set()
+    for entry in os.scandir(folder):
+        if entry.name.lower().endswith(".png") and not entry.name.startswith("."):
+            regular(entry.path)
+            there.add(entry.name)
+    if unlisted := sorted(there - {image.name for image in images}):
         raise ValueError(
             f"{folder}: has {len(unlisted)} images that {path} does not name: {listed(unlisted)}; move them"
             " away or add their rows"
         )
     return [i for i in images if i.name in there], [i.name for i in images if i.name not in there]
+
+
+COLUMNS = ("ImageId", "TrueLabel", "TargetClass")
+
+
+def _rows(path: Path) -> list[Listed]:
+    """The rows of a list, separated by commas, semicolons or tabs, with any line ends."""
+    regular(path)
+    # With or without a BOM; other columns may be in any encoding.
+    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        head = file.readline()
+        file.seek(0)
+        delimiter = max(",;\t", key=head.count)
+        rows = csv.DictReader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
+        try:
+            names = [name.strip() for name in rows.fieldnames or ()]
+            if lacking := [name for name in COLUMNS if name not in names]:
+                raise ValueError(
+                    f"{path}: found no column {listed(lacking)} in its first line, which has"
+                    f" {listed(names) or 'nothing'}; expected a CSV in UTF-8 with {listed(COLUMNS)}"
+                )
+            if repeated := [name for name in COLUMNS if names.count(name) > 1]:
+                raise ValueError(
+                    f"{path}: found column {listed(repeated)} more than once; remove all but one"
+                )
+            rows.fieldnames = names
+            return [_listed(row, f"{path}, line {rows.line_num}", len(names)) for row in rows]
+        except csv.Error as error:
+            raise ValueError(
+                f"{path}, line {rows.line_num}: is no row of a CSV ({error}); correct or remove it"
+            ) from error
 
 
 def _list_of(folder: Path) -> Path:
@@ -116,20 +242,36 @@ def _list_of(folder: Path) -> Path:
     )
 
 
-def _listed(row: dict[str, str], where: str) -> Listed:
-    name = row["ImageId"]
+def _listed(row: dict[Any, Any], where: str, columns: int) -> Listed:
+    name, *numbers = (value and value.strip() for value in map(row.get, COLUMNS))
     if not name or name != Path(name).name or name.startswith("."):
         raise ValueError(f"{where}: ImageId: found {name!r}, expected the name of a file in the folder")
-    try:
-        label, target = int(row["TrueLabel"]) - 1, int(row["TargetClass"]) - 1
-    except (TypeError, ValueError):
+    # Not `int` alone, which takes 1_0 and other scripts' digits.
+    if not all(re.fullmatch("[0-9]{1,9}", number or "") for number in numbers):
+        found = ", ".join(map(repr, numbers))
+        raise ValueError(f"{where}: TrueLabel, TargetClass: found {found}, expected whole numbers from 1")
+    # Too many values, or too few, move those behind to other columns.
+    if None in row or None in row.values():
         raise ValueError(
-            f"{where}: TrueLabel, TargetClass: found {row['TrueLabel']!r}, {row['TargetClass']!r}, expected"
-            " whole numbers from 1"
-        ) from None
-    if label == target or label < 0 or target < 0:
-        raise ValueError(
-            f"{where}: TrueLabel, TargetClass: found {label + 1}, {target + 1}, expected two classes,"
-            " counted from 1"
+            f"{where}: found another number of values than the {columns} of the first line; put values"
+            " that have commas into quotes"
         )
-    return Listed(f"{name}.png", label, target)
+    label, target = (int(number or 0) for number in numbers)
+    if label == target or label < 1 or target < 1:
+        raise ValueError(
+            f"{where}: TrueLabel, TargetClass: found {label}, {target}, expected two classes, counted from 1"
+        )
+    return Listed(f"{name}.png", label - 1, target - 1)
+
+
+def orientation_note(names: Sequence[str]) -> str:
+    """What to say of images that ask to be turned."""
+    return (
+        f"{len(names)} images have an EXIF orientation, which is not followed, as in torchvision's"
+        f" ImageFolder; if the network was trained on upright ones, turn them: {listed(names)}"
+    )
+
+
+def copies_note(pairs: Sequence[str]) -> str:
+    """What to say of test images that are there twice."""
+    return f"{len(pairs)} images are copies of others, with which they share their folds: {listed(pairs)}"

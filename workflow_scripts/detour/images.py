@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from detour import folders, store
 from detour.logs import progress
-from detour.seeds import draw
-from detour.spelling import listed
+from detour.seeds import draw, key
+from detour.spelling import listed, shown
 from detour.store import Made
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,8 @@ class Labelled(NamedTuple):
     Attributes
     ----------
     images
-        Pairs of uint8 [3, H, W] and class; in place of one that cannot be decoded, what is wrong with it.
+        uint8 [3, H, W] and class, and of files the name of one that asks to be turned, otherwise nothing; in
+        place of one that cannot be decoded, what is wrong with it.
     label : int64 [n]
         The classes.
     names
@@ -163,7 +164,7 @@ class Folder:
         label: list[int] = []
         for c in classes:
             folder = Path(root, known[c])
-            found = folders.taken(folder, c, at_most, self.seed)
+            found = folders.taken(folder, at_most, self.seed)
             names += [f"{folder.name}/{name}" for name in found]
             label += [c] * len(found)
         return _labelled(_Files(root, names, label, self.fit))
@@ -227,21 +228,25 @@ class _Files(Dataset[Any]):
         self, root: str, names: list[str], label: list[int], fit: Callable[[Tensor], Tensor]
     ) -> None:
         # Imported before workers are forked, so that each has it already.
-        from detour.pixels import decoded
+        from detour.pixels import with_orientation
 
-        self.root, self.names, self.label, self.fit, self.decoded = root, names, label, fit, decoded
+        self.root, self.names, self.label, self.fit, self.decoded = root, names, label, fit, with_orientation
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, i: int) -> tuple[Tensor, int] | str:
+    def __getitem__(self, i: int) -> tuple[Tensor, int, str] | str:
         path = Path(self.root, self.names[i])
-        # Read apart from decoding: a file server that fails is no reason to skip an image.
-        content = path.read_bytes()
         try:
-            return self.fit(self.decoded(content)), self.label[i]
+            # A file server that fails is an OSError, and no reason to skip an image.
+            content = folders.content(path)
         except ValueError as error:
-            return f"{path}: {error}"
+            return str(error)
+        try:
+            pixels, turned = self.decoded(content)
+            return self.fit(pixels), self.label[i], shown(self.names[i]) if turned else ""
+        except ValueError as error:
+            return f"{shown(str(path))}: {error}"
 
 
 def _labelled(files: _Files, target: np.ndarray | None = None) -> Labelled:
@@ -273,7 +278,7 @@ def shard(dataset: Known, number: int, count: int) -> Labelled:
 
 def batches(
     images: Labelled, batch_size: int, workers: int, what: str, *,
-    skipped: list[str] | None = None, pinned: bool = False,
+    skipped: list[str] | None = None, turned: list[str] | None = None, pinned: bool = False,
 ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
     """Batches of uint8 [b, 3, H, W] and labels [b], decoded ahead of their use.
 
@@ -285,13 +290,15 @@ def batches(
         What is done with them, for the log.
     skipped
         Is told of images that cannot be decoded, which are left out; None: they are an error.
+    turned
+        Is told of images that ask to be turned, which is not done.
     pinned
         Into memory that a GPU reads on its own.
 
     Raises
     ------
     ValueError
-        If an image cannot be decoded.
+        If an image cannot be decoded, or of `skipped` none of a class.
     """
     loader = DataLoader(
         images.images,
@@ -299,37 +306,66 @@ def batches(
         num_workers=workers,
         # Forked: a started interpreter would run the job's script again, which no `__main__` guards.
         multiprocessing_context="fork" if workers else None,
-        collate_fn=_collated,
+        collate_fn=collated,
         pin_memory=pinned,
     )
-    for batch, problems in progress(loader, len(loader), f"{what}: batches of {batch_size}"):
+    wrong: list[str] = []
+    asking: list[str] = []
+    lost = set(images.label.tolist())
+    for batch, problems, asked in progress(loader, len(loader), f"{what}: batches of {batch_size}"):
+        if problems and skipped is None:
+            raise ValueError(f"{problems[0]}; replace or remove it")
         for problem in problems:
-            if skipped is None:
-                raise ValueError(f"{problem}; replace or remove it")
-            logger.warning("left out: %s", problem)
-            skipped.append(problem)
+            logger.info("left out: %s", problem)
+        wrong += problems
+        asking += asked
         if batch:
+            lost -= set(batch[1].tolist())
             yield batch
+    if lost:
+        first = shown(images.names[images.label.tolist().index(min(lost))])
+        raise ValueError(
+            f"{what}: in {len(lost)} classes, one of them that of {first}, found no image that can be"
+            f" decoded, expected at least one each; replace them or remove the classes. The first: {wrong[0]}"
+        )
+    if wrong and skipped is not None:
+        logger.warning(
+            "%s: left out %d of %d images that cannot be decoded, which the log names; the first: %s",
+            what, len(wrong), len(images.label), wrong[0],
+        )  # fmt: skip
+        skipped += wrong
+    if asking:
+        logger.warning("%s: %s", what, folders.orientation_note(asking))
+        if turned is not None:
+            turned += asking
 
 
-def _collated(items: list[Any]) -> tuple[Any, list[str]]:
+def collated(items: list[Any]) -> tuple[Any, list[str], list[str]]:
+    """Items of `Labelled.images` as a batch, or None; what is wrong with others; which ask to be turned."""
     good = [item for item in items if not isinstance(item, str)]
-    return default_collate(good) if good else None, [item for item in items if isinstance(item, str)]
+    turned = [name for _, _, *names in good for name in names if name]
+    problems = [item for item in items if isinstance(item, str)]
+    return default_collate([item[:2] for item in good]) if good else None, problems, turned
 
 
-def targets(labels: np.ndarray, classes: int, seed: int, purpose: str) -> np.ndarray:
+def targets(labels: np.ndarray, classes: int, seed: int, purpose: str, keys: np.ndarray) -> np.ndarray:
     """A class other than the true one for each image.
+
+    Parameters
+    ----------
+    labels, keys : int64 [n]
+        The true classes, and the numbers that the images' draws depend on.
 
     Returns
     -------
     int64 [n]
     """
-    steps = [draw(seed, purpose, i).integers(1, classes) for i in range(len(labels))]
+    steps = [draw(seed, purpose, image).integers(1, classes) for image in keys.tolist()]
     return (labels + np.array(steps, dtype=np.int64)) % classes
 
 
 def collect(dataset: Known, out: str | Path, *, seed: int, workers: int, made: Made) -> None:
-    """Store the test images: images uint8 [n, 3, H, W], label, target and source int64 [n].
+    """Store the test images: images uint8 [n, 3, H, W]; label, target, source, key and copy_of int64 [n].
 
     Parameters
     ----------
@@ -338,23 +374,37 @@ def collect(dataset: Known, out: str | Path, *, seed: int, workers: int, made: M
 
     Notes
     -----
-    The attribute `names` says which image a row, or a `source`, is.
+    The attribute `names` says which image a row, or a `source`, is. `key` is what the draws of an image
+    depend on; `copy_of` is the first row with the same pixels.
     """
     images, classes = dataset.test_images(), dataset.class_names
-    label = images.label
-    target = targets(label, len(classes), seed, "target") if images.target is None else images.target
+    label, keys = images.label, np.array([key(name) for name in images.names], dtype=np.int64)
+    target = targets(label, len(classes), seed, "target", keys) if images.target is None else images.target
     source = np.arange(len(label))
+    names = [shown(name) for name in images.names]
+    turned: list[str] = []
+    first: dict[bytes, int] = {}
+    copies: list[str] = []
 
     def blocks() -> Iterator[dict[str, np.ndarray]]:
         start = 0
-        for x, _ in batches(images, BATCH, workers if dataset.decodes else 0, "test images"):
-            rows = slice(start, start := start + len(x))
+        for x, _ in batches(images, BATCH, workers if dataset.decodes else 0, "test images", turned=turned):
+            rows = slice(start, start + len(x))
+            digests = [hashlib.blake2b(image.tobytes()).digest() for image in x.numpy()]
+            copy_of = [first.setdefault(digest, start + i) for i, digest in enumerate(digests)]
+            copies.extend(f"{names[i]} = {names[j]}" for i, j in enumerate(copy_of, start) if i != j)
+            start += len(x)
             yield {
                 "images": x.numpy(),
                 "label": label[rows],
                 "target": target[rows],
                 "source": source[rows],
+                "key": keys[rows],
+                "copy_of": np.array(copy_of, dtype=np.int64),
             }
 
-    with store.create(out, made, classes=classes, names=images.names) as group:
+    with store.create(out, made, classes=[shown(name) for name in classes], names=names) as group:
         store.write(group, blocks())
+        group.attrs["turned"], group.attrs["copies"] = turned, copies
+    if copies:
+        logger.warning("test images: %s", folders.copies_note(copies))

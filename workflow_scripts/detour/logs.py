@@ -19,7 +19,9 @@ def to_file(path: str | Path) -> None:
 
     Detour's own warnings go to the console too.
     """
-    logging.basicConfig(filename=path, filemode="w", level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.basicConfig(
+        filename=path, filemode="w", encoding="utf-8", level=logging.INFO, format="%(asctime)s %(message)s"
+    )
     console = logging.StreamHandler()
     console.setLevel(logging.WARNING)
     # What is critical is a failure, whose last line the hook below prints.

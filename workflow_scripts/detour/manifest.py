@@ -1,22 +1,24 @@
 """Manifests: digests of files that are too many to be inputs of a rule, so that a change is noticed.
 
-As in Git's index, a file counts as unchanged if its size and its time of change are; otherwise its content is
-read. So touching or copying files changes no digest, and a check costs no more than asking for their times.
+As in Git's index, a file counts as unchanged if its size, its times of change and its inode are; otherwise
+its content is read. So touching or copying files changes no digest, another file of the same size and time is
+noticed, and a check costs no more than asking for their times.
 """
 
 import json
-import os
 import time
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import blake2b, file_digest
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from detour import folders
 from detour.artefacts import TakenOverError, written
-from detour.config import Config, is_file
+from detour.config import Config, ConfigError, is_file
+from detour.spelling import listed, shown
 
 # Number of files read at once: a file server takes as long for many as for one.
 READERS = 16
@@ -33,7 +35,7 @@ class Manifest:
     Parameters
     ----------
     folder
-        Where they are kept: a JSON file for each group, `{name: [size, time of change, digest]}`.
+        Where they are kept: a JSON file for each group, `{name: [[size, times of change, inode], digest]}`.
     say
         Called every 10 s with how much was read.
     """
@@ -44,31 +46,36 @@ class Manifest:
         self._begin = self._last = time.monotonic()
 
     def digest(self, root: str | Path, names: Iterable[str]) -> str:
-        """Digest of the names and contents of some files in a folder, in any order.
+        """Digest of the names and contents of some files in a folder, in any order; see `digests`."""
+        return _of_files(self.digests(root, names))
+
+    def digests(self, root: str | Path, names: Iterable[str]) -> dict[str, str]:
+        """Digests of the contents of some files in a folder, by their names, which are sorted.
 
         Raises
         ------
         OSError
             If one cannot be read.
+        ValueError
+            If one is no regular file.
         """
         remembered = self.folder / f"{_short(str(Path(root).resolve()))}.json"
-        cached = json.loads(remembered.read_text()) if remembered.exists() else {}
-        entries: dict[str, list[Any]] = {}
+        cached = _remembered(remembered)
+        entries: dict[str, list[int]] = {}
         for name in sorted(names):
-            # os.stat on a string is twice as fast as Path.stat.
-            status = os.stat(f"{root}/{name}")  # noqa: PTH116
-            entries[name] = [status.st_size, status.st_mtime_ns]
-        changed = [name for name, entry in entries.items() if cached.get(name, ())[:2] != entry]
+            status = folders.regular(f"{root}/{name}")
+            entries[name] = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+        changed = [name for name, entry in entries.items() if name not in cached or cached[name][0] != entry]
         if changed:
             # A file that changed just now may change again within a tick of the file system's clock.
             settled = time.time_ns() - SETTLED
             with ThreadPoolExecutor(READERS) as readers:
                 read = readers.map(self._read, [f"{root}/{name}" for name in changed])
                 for name, content in zip(changed, read, strict=True):
-                    size, modified = entries[name]
-                    cached[name] = [size, modified if modified < settled else None, content]
+                    entry = entries[name]
+                    cached[name] = [entry if max(entry[1:3]) < settled else [], content]
             _keep(remembered, cached)
-        return _short([(name, cached[name][2]) for name in entries])
+        return {name: cached[name][1] for name in entries}
 
     def _read(self, path: str) -> str:
         with Path(path).open("rb") as file:
@@ -99,21 +106,34 @@ def contents(config: Config, remembered: Path, *, again: bool, say: Callable[[st
     say
         Called with the progress, if there is much to read.
     """
-    if not again and remembered.exists():
-        return json.loads(remembered.read_text())
     dataset, weights = config["dataset"], config["classifier"]["weights"]
+    in_files = dataset["name"] != "digits"
+    expected = {"test": str, "reference": list} if in_files else {}
+    expected |= {"weights": str} if is_file(weights) else {}
+    known = {} if again else _recalled(remembered)
+    if not again and all(isinstance(known.get(name), kind) for name, kind in expected.items()):
+        return known
     manifest = Manifest(remembered.parents[1] / ".manifests", say)
     found: Config = {}
-    if dataset["name"] != "digits":
-        found |= {"test": test(dataset, manifest), "reference": reference(dataset, config["seed"], manifest)}
+    if in_files:
+        tested = test(dataset, manifest)
+        groups = reference(dataset, config["seed"], manifest)
+        found = {"test": tested.digest, **_compared(config, tested, groups)}
     if is_file(weights):
         found["weights"] = manifest.digest(Path(weights).parent, [Path(weights).name])
     _keep(remembered, found)
     return found
 
 
-def reference(dataset: Config, seed: int, manifest: Manifest) -> list[str]:
-    """Digests of the reference images of every class.
+class Group(NamedTuple):
+    """Images of a class: their digest together, and each one's by its path under the folder of classes."""
+
+    digest: str
+    files: dict[str, str]
+
+
+def reference(dataset: Config, seed: int, manifest: Manifest) -> Iterator[Group]:
+    """The reference images of every class; one at a time, because of ImageNet all are hundreds of MB.
 
     Parameters
     ----------
@@ -123,25 +143,113 @@ def reference(dataset: Config, seed: int, manifest: Manifest) -> list[str]:
         Seed for drawing `per_class` images.
     """
     root = Path(dataset["reference"])
-    return [
-        _short(
-            [
-                name,
-                manifest.digest(root / name, folders.taken(root / name, c, dataset["per_class"], seed)),
-            ]
-        )
-        for c, name in enumerate(folders.classes(root))
-    ]
+    for name in folders.classes(root):
+        files = manifest.digests(root / name, folders.taken(root / name, dataset["per_class"], seed))
+        digest = _short([name, _of_files(files)])
+        yield Group(digest, {f"{name}/{file}": content for file, content in files.items()})
 
 
-def test(dataset: Config, manifest: Manifest) -> str:
-    """Digest of the test images and their classes, with the names of the reference's classes."""
+class Tested(NamedTuple):
+    """The test images: a digest of them and their classes, and of each class each one's, by its path."""
+
+    digest: str
+    classes: list[dict[str, str]]
+
+
+def test(dataset: Config, manifest: Manifest) -> Tested:
+    """The test images and their classes, with the names of the reference's classes."""
     root, classes = Path(dataset["test"]), folders.classes(dataset["reference"])
     if dataset["name"] == "nips2017":
         images, _ = folders.nips2017(root, dataset["labels"])
-        return _short([images, manifest.digest(root, [image.name for image in images])])
-    there = [(c, root / name) for c, name in enumerate(classes) if (root / name).is_dir()]
-    return _short([classes, [(c, manifest.digest(folder, folders.taken(folder, c))) for c, folder in there]])
+        files = manifest.digests(root, [image.name for image in images])
+        by_label: defaultdict[int, dict[str, str]] = defaultdict(dict)
+        for image in images:
+            by_label[image.label][image.name] = files[image.name]
+        return Tested(_short([images, _of_files(files)]), list(by_label.values()))
+    found = {
+        name: manifest.digests(root / name, folders.taken(root / name))
+        for name in classes
+        if (root / name).is_dir()
+    }
+    numbered = [(classes.index(name), _of_files(files)) for name, files in found.items()]
+    of_class = [{f"{name}/{file}": digest for file, digest in files.items()} for name, files in found.items()]
+    return Tested(_short([classes, numbered]), of_class)
+
+
+def _compared(config: Config, tested: Tested, groups: Iterator[Group]) -> Config:
+    """The reference's digests by class, and what to say of files that are there twice: `leaked` and `copied`.
+
+    Raises
+    ------
+    ConfigError
+        If test images are in the reference, or too few test images differ.
+    """
+    first: dict[str, str] = {}
+    copied = []
+    for files in tested.classes:
+        for name, digest in files.items():
+            if first.setdefault(digest, name) != name:
+                copied.append(f"{shown(name)} = {shown(first[digest])}")
+    digests: list[str] = []
+    leaked: list[str] = []
+    for group in groups:
+        digests.append(group.digest)
+        leaked += [f"{shown(first[d])} = {shown(name)}" for name, d in group.files.items() if d in first]
+    problems = []
+    dataset, folds = config["dataset"], config["folds"]
+    if leaked:
+        leak = (
+            f"the same files are in {dataset['test']!r} and in {dataset['reference']!r}, {len(leaked)} pairs:"
+            f" {listed(leaked)}"
+        )
+        leaked = [f"dataset.duplicates: allow: {leak}; figures are better than they would be on other images"]
+        if dataset["duplicates"] == "error":
+            problems.append(
+                f"dataset.duplicates: {leak}; remove them from one of the two, or set `duplicates: allow`"
+            )
+    needed = 2 * folds["count"]
+    differ = {next(iter(files)): len(set(files.values())) for files in tested.classes if files}
+    if copied and folds["stratify"] == "class" and (least := min(differ.values())) < needed:
+        where = next(name for name, count in differ.items() if count == least)
+        problems.append(
+            f"folds.count: found {folds['count']}, which deals each class into {needed} groups, and of the"
+            f" class of {shown(where)} only {least} test images differ; replace the copies, or use fewer"
+            " folds, or `folds.stratify: none`"
+        )
+    elif copied and len(first) < needed:
+        problems.append(
+            f"folds.count: found {folds['count']}, which deals into {needed} groups, and only {len(first)}"
+            " test images differ; replace the copies or use fewer folds"
+        )
+    if problems:
+        raise ConfigError("the configuration cannot be run:" + "".join(f"\n  {line}" for line in problems))
+    return {
+        "reference": digests,
+        "leaked": leaked,
+        "copied": [f"dataset.test: {folders.copies_note(copied)}"] if copied else [],
+    }
+
+
+def _of_files(digests: dict[str, str]) -> str:
+    return _short(list(digests.items()))
+
+
+def _recalled(path: Path) -> dict[str, Any]:
+    """What an earlier start remembered; nothing if the file is not there or not whole: it is made anew."""
+    try:
+        found = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _remembered(path: Path) -> dict[str, Any]:
+    """Its entries that have the shape of one."""
+    return {
+        name: entry
+        for name, entry in _recalled(path).items()
+        if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str)
+    }
 
 
 def _keep(path: Path, value: Any) -> None:

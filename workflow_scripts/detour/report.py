@@ -11,7 +11,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from detour import store, tables
+from detour import folders, store, tables
 from detour.artefacts import written
 from detour.config import warnings
 from detour.histories import warnings as unlearned
@@ -23,7 +23,7 @@ def write(
     out: str | Path, *,
     template: str | Path, captions: Sequence[str | Path], figures: Sequence[str | Path],
     images: str | Path, references: Sequence[str | Path], outcomes: str | Path, histories: str | Path,
-    metrics: str | Path, summary: str | Path, config: dict[str, Any],
+    metrics: str | Path, summary: str | Path, config: dict[str, Any], notes: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Fill the template.
 
@@ -37,18 +37,24 @@ def write(
         The stores of the original images and of the reference's activations.
     config
         The whole configuration of the run.
+    notes
+        What else to say at its top.
     """
     store.lineage([images, *references, outcomes, histories, metrics, summary])
     made = store.read(images)
     measured = _measured(tables.read(metrics))
+    read = [store.read(path).attrs for path in references]
+    turned = [name for attrs in (made.attrs, *read) for name in attrs["turned"]]
+    about = ((folders.copies_note, made.attrs["copies"]), (folders.orientation_note, turned))
+    seen = [note(names) for note, names in about if names]
     names = [detector["name"] for detector in config["detectors"]]
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    page = environment.from_string(Path(template).read_text()).render(
+    page = environment.from_string(Path(template).read_text(encoding="utf-8")).render(
         config=config,
         settings=yaml.safe_dump(config, sort_keys=False),
-        captions={Path(path).stem: Path(path).read_text().strip() for path in captions},
+        captions={Path(path).stem: Path(path).read_text(encoding="utf-8").strip() for path in captions},
         figures={Path(path).stem: _embedded(path) for path in figures},
         measured=measured,
         # Of this protocol every attack is a case of its own.
@@ -61,13 +67,13 @@ def write(
         attacks={attack["name"]: attack for attack in config["attacks"]},
         versions=dict(made.attrs["versions"]) | {"python": platform.python_version()},
         classes=len(made.attrs["classes"]),
-        warnings=[*warnings(config), *unlearned(tables.read(histories).to_dict("records"))],
-        skipped=[problem for path in references for problem in store.read(path).attrs["skipped"]],
+        warnings=[*warnings(config), *notes, *seen, *unlearned(tables.read(histories).to_dict("records"))],
+        skipped=[problem for attrs in read for problem in attrs["skipped"]],
         original=ORIGINAL,
         all=ALL,
     )
     with written(out) as part:
-        part.write_text(page)
+        part.write_text(page, encoding="utf-8")
 
 
 def _embedded(path: str | Path) -> Markup:

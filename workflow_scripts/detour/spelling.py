@@ -1,5 +1,6 @@
 """Messages about names that do not exist."""
 
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -9,7 +10,7 @@ SHOWN = 12
 
 def unknown(key: str, found: Any, allowed: Iterable[Any]) -> str:
     """Say what was found, what is allowed, and which allowed name was perhaps meant."""
-    names = [str(name) for name in allowed]
+    names = [shown(str(name)) for name in allowed]
     near = get_close_matches(str(found), names, n=3)
     meant = f"; did you mean `{'`, `'.join(near)}`?" if near else ""
     return f"{key}: found {found!r}, allowed: {listed(names)}{meant}"
@@ -17,4 +18,20 @@ def unknown(key: str, found: Any, allowed: Iterable[Any]) -> str:
 
 def listed(names: Sequence[str]) -> str:
     """Names separated by commas; of many, the first ones and their number."""
-    return ", ".join(names if len(names) <= SHOWN else [*names[:SHOWN], f"... ({len(names)} in all)"])
+    first = [shown(name) for name in names[:SHOWN]]
+    return ", ".join(first if len(names) <= SHOWN else [*first, f"... ({len(names)} in all)"])
+
+
+def shown(name: str) -> str:
+    """A file's name as text of one line; bytes that are no UTF-8, and line ends, are escaped.
+
+    Examples
+    --------
+    >>> print(shown("a\\udcff\\n.png"))
+    a\\udcff\\n.png
+    """
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", _escaped, name)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()

@@ -1,6 +1,7 @@
 """The report: one page that says what a run found, and opens anywhere without a network."""
 
 import base64
+import logging
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,19 +12,21 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from detour import store
+from detour import chance, store
 from detour.artefacts import written
 from detour.config import warnings
 from detour.histories import warnings as unlearned
 from detour.protocols import ALL
 from detour.store import ORIGINAL
 
+logger = logging.getLogger(__name__)
+
 
 def write(
     out: str | Path, *,
     template: str | Path, captions: Sequence[str | Path], figures: Sequence[str | Path],
-    images: str | Path, references: Sequence[str | Path], outcomes: str | Path, histories: str | Path,
-    metrics: str | Path, summary: str | Path, config: dict[str, Any],
+    images: str | Path, references: Sequence[str | Path], verdicts: str | Path, outcomes: str | Path,
+    histories: str | Path, metrics: str | Path, summary: str | Path, config: dict[str, Any],
 ) -> None:  # fmt: skip
     """Fill the template.
 
@@ -40,6 +43,10 @@ def write(
     """
     made = store.read(images)
     measured = _measured(pd.read_csv(metrics))
+    unsure = chance.warnings(verdicts, len(made.attrs["classes"]))
+    for line in unsure:
+        # The workflow says it at its end.
+        logger.info("warning: %s", line)
     names = [detector["name"] for detector in config["detectors"]]
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -60,7 +67,7 @@ def write(
         attacks={attack["name"]: attack for attack in config["attacks"]},
         versions=dict(made.attrs["versions"]) | {"python": platform.python_version()},
         classes=len(made.attrs["classes"]),
-        warnings=[*warnings(config), *unlearned(histories)],
+        warnings=[*warnings(config), *unsure, *unlearned(histories)],
         skipped=[problem for path in references for problem in store.read(path).attrs["skipped"]],
         original=ORIGINAL,
         all=ALL,

@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -23,9 +25,10 @@ def test_average_is_over_all_axes_but_the_first_and_the_channels(shape, axis, sp
     assert (found > 0).all()
 
 
-def network(model: str, classes: int = 5) -> Classifier:
+@functools.cache
+def network(model: str) -> Classifier:
     """With seeded weights, whose biases move what an in-place ReLU cuts off."""
-    made = classifiers.untrained(model, classes, seed=0)
+    made = classifiers.untrained(model, 5, seed=0)
     for name, parameter in made.named_parameters():
         if name.endswith("bias"):
             nn.init.normal_(parameter, std=0.1)
@@ -66,8 +69,9 @@ OWN = [
     ("vit_b_32", 224, "conv_proj", (2, 3), 768),
     # As many channels as pixels in a row: a larger image tells.
     ("small_resnet", 32, "blocks.0", (2, 3), 16),
+    ("resnet18", 128, "maxpool", (2, 3), 64),
     ("resnet18", 256, "layer1.0", (2, 3), 64),
-    ("convnext_tiny", 384, "features.0", (2, 3), 96),
+    ("mobilenet_v3_small", 256, "features.0", (2, 3), 16),
 ]
 
 
@@ -75,7 +79,7 @@ OWN = [
 def test_a_layer_s_own_output_averaged_over_what_is_space(model, size, layer, space, width):
     x = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
     net = network(model)
-    expected = cloned(net, layer, x).double().mean(space).numpy()
+    expected = cloned(net, layer, x).double().numpy().mean(space)
     (found,) = activations.record(net, [layer], [(x, torch.arange(2))])
     assert found[layer].shape == (2, width)
     np.testing.assert_allclose(found[layer], expected, rtol=1e-3, atol=1e-5)
@@ -180,7 +184,10 @@ def test_every_layer_that_is_wrong_is_named_at_once():
     modules = {name: net.get_submodule(name) for name in ("layer1.0.relu", "layer2.1.relu", "layer4")}
     with pytest.raises(OutputError) as caught:
         channels(net, modules, torch.rand(1, 3, 32, 32))
-    assert [line.split("'")[1] for line in str(caught.value).splitlines()] == ["layer1.0.relu", "layer2.1.relu"]
+    assert [line.split("'")[1] for line in str(caught.value).splitlines()] == [
+        "layer1.0.relu",
+        "layer2.1.relu",
+    ]
 
 
 def test_recording_refuses_a_layer_that_is_called_twice_too(resnet):
@@ -203,7 +210,7 @@ def test_activations_that_are_not_finite_are_refused_with_image_layer_and_set(re
 
     def spoil(module, inputs, output):
         if len(output) == 2:
-            output.view(2, -1)[1, 0] = float("nan" if where == "layer" else "inf")
+            output[1] = torch.nan if where == "layer" else torch.inf
 
     net.layer("layer3" if where == "layer" else "fc").register_forward_hook(spoil)
     x = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)

@@ -44,12 +44,14 @@ DENSE = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 EXPECTED = "a state dict, as `torch.save(network.state_dict(), path)` or safetensors write it"
 
-# Scalars of NumPy and the options of argparse, which scripts save beside the weights: data, no code.
+# Scalars and arrays of NumPy, and options of argparse, which scripts save beside the weights: data, no code.
 SCALAR: Any = np.float64(0).__reduce__()[0]
+ARRAY: Any = np.zeros(0).__reduce__()[0]
 SAFE: list[Any] = [
     Namespace, np.dtype, *(type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4")),
-    (SCALAR, "numpy.core.multiarray.scalar"),
-    (SCALAR, "numpy._core.multiarray.scalar"),
+    np.ndarray,
+    *((SCALAR, f"{module}.scalar") for module in ("numpy.core.multiarray", "numpy._core.multiarray")),
+    *((ARRAY, f"{module}._reconstruct") for module in ("numpy.core.multiarray", "numpy._core.multiarray")),
 ]  # fmt: skip
 
 SHOWN = 3
@@ -112,7 +114,7 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], *, where: str, what: s
     ]
     if problems:
         reason = _reason(missing, unexpected, unlike, plain, expected)
-        raise ValueError(f"{where}: is no state dict of {what}: {'; '.join(problems)}; {reason}")
+        raise ValueError(f"{where}: no state dict of {what}: {'; '.join(problems)}; {reason}")
     for name in common:
         if problem := _unusable(plain[name], expected[name]):
             raise ValueError(
@@ -173,17 +175,16 @@ def _kind(path: Path, head: bytes, error: Exception) -> str:
     if head[:1] != b"\x80" and head[:2] != b"PK":
         text = all(31 < byte < 127 or byte in b"\t\n\r" for byte in head)
         return f"found {'text' if text else 'bytes of no known format'}, expected {EXPECTED}"
-    said = next(iter(str(error).splitlines()), "") or type(error).__name__
-    cut = isinstance(error, EOFError) or not isinstance(error, UnpicklingError)
-    return (
-        f"found a file that {'is cut short or damaged' if cut else 'holds no state dict'} ({said}), expected"
-        f" {EXPECTED}; copy or fetch it again"
-    )
+    # What torch itself says of a pickle is advice to run its code.
+    if isinstance(error, UnpicklingError):
+        return f"found a pickle that PyTorch did not write, which may run code, expected {EXPECTED}"
+    said = next(iter(str(error).splitlines()), type(error).__name__)
+    return f"found a file that is cut short or damaged ({said}), expected {EXPECTED}; copy or fetch it again"
 
 
 def _unwrapped(path: Path, found: Any) -> Mapping[Any, Any]:
     """The innermost dictionary, by the names in `WRAPPERS`."""
-    while isinstance(found, Mapping) and not any(isinstance(value, Tensor) for value in found.values()):
+    while isinstance(found, Mapping):
         inside = [name for name in WRAPPERS if isinstance(found.get(name), Mapping)]
         if not inside:
             break

@@ -533,8 +533,7 @@ def transforms_input(model: str, weights: str, stated: bool | None = None) -> bo
     if model not in ("inception_v3", "googlenet"):
         if stated is not None:
             raise ValueError(
-                f"classifier.transform_input: found {stated}, and {model} has no such switch; leave"
-                " it out"
+                f"classifier.transform_input: found {stated}, and {model} has no such switch; leave it out"
             )
         return None
     if stated is not None:

@@ -25,7 +25,7 @@ from jsonschema.validators import extend
 
 from detour import code, folders
 from detour.artefacts import TakenOverError, written
-from detour.spelling import listed, unknown
+from detour.spelling import listed, shown, unknown
 from detour.weights import WEIGHTS
 
 Config = dict[str, Any]
@@ -41,9 +41,6 @@ Validator = extend(
     Draft202012Validator,
     type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, found: type(found) is int),
 )
-
-# Of a value in a message, in characters.
-LONGEST = 200
 
 # Files that a job has open beside its stores: libraries, sockets of Dask, its log.
 OTHER_FILES = 256
@@ -257,7 +254,9 @@ def _explain(error: ValidationError, root: Config, at: str = "") -> list[str]:
             field, allowed = kinds[0][0], [value for _, value in kinds]
             if isinstance(found, dict) and field in found:
                 return [unknown(f"{_name(key)}.{field}", found[field], allowed)]
-            return [f"{_name(key)}: found {found!r}, expected a mapping with `{field}`: {', '.join(allowed)}"]
+            return [
+                f"{_name(key)}: found {shown(found)}, expected a mapping with `{field}`: {', '.join(allowed)}"
+            ]
         case "additionalProperties":
             allowed = list(error.schema["properties"])
             return [unknown(f"{key}.{k}".lstrip("."), k, allowed) for k in found if k not in allowed]
@@ -281,7 +280,7 @@ def _explain(error: ValidationError, root: Config, at: str = "") -> list[str]:
                 f"{_meaning(error)}"
             ]
         case _:
-            return [f"{_name(key)}: found {_short(found)}, {_requirement(error)}"]
+            return [f"{_name(key)}: found {shown(found)}, {_requirement(error)}"]
 
 
 def _infinite(value: Any, key: str = "") -> Iterator[str]:
@@ -294,12 +293,6 @@ def _infinite(value: Any, key: str = "") -> Iterator[str]:
             yield from _infinite(inner, f"{key}[{i}]")
     elif isinstance(value, float) and not math.isfinite(value):
         yield f"{_name(key)}: found {value}, expected a finite number"
-
-
-def _short(found: Any) -> str:
-    """Of a long value, the beginning."""
-    text = repr(found)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def _name(key: str) -> str:

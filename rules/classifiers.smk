@@ -14,8 +14,13 @@ MADE_HERE = {
 
 rule classifier:
     input:
-        # Its digest is one of the params, so that touching it or copying it means nothing.
-        [local(ancient(CLASSIFIER["weights"]))] if "weights" in CONTENTS else [],
+        # Its digest is one of the params, so that touching it or copying it means nothing. Snakemake would take
+        # a name in brackets for a wildcard or a variable, even from a function.
+        (
+            [local(ancient(CLASSIFIER["weights"]))]
+            if "weights" in CONTENTS and not set("{}<>") & set(CLASSIFIER["weights"])
+            else []
+        ),
     output:
         "<run>/classifier.pt",
     log:
@@ -38,6 +43,8 @@ rule classifier:
         content=CONTENTS.get("weights", ""),
         code=digest("classifier.py"),
     message:
-        f"classifier: {CLASSIFIER['model']}, weights {CLASSIFIER['weights']}"
+        f"classifier: {CLASSIFIER['model']}, weights {CLASSIFIER['weights']}".replace(
+            "{", "{{"
+        ).replace("}", "}}")
     script:
         "../workflow_scripts/classifier.py"

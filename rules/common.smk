@@ -21,25 +21,34 @@ os.environ.update(
 # Threads of several jobs on the same cores are not to spin while they wait for each other.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from detour import code, folders, histories, methods
+from detour import chance, code, folders, histories, methods
 from detour.config import (
+    ConfigError,
+    allow_files,
     class_count,
     differentiable,
     is_file,
     layer,
     layers,
     load,
+    repeated,
     warnings,
 )
 from detour.manifest import contents
 
 try:
+    # Snakemake takes the last of two sections of one name.
+    if workflow.is_main_process and (
+        lines := [line for path in workflow.configfiles for line in repeated(path)]
+    ):
+        raise ConfigError("\n  ".join(["the configuration cannot be run:", *lines]))
     config = load(
         config,
         json.loads(Path(workflow.basedir, "schemas/config.schema.json").read_text()),
     )
+    allow_files(config)
     RUN = Path("results", config["run"])
-    LAYERS = layers(config["classifier"], RUN / "layers.json")
+    LAYERS = layers(config, RUN / "layers.json")
     # Only asked once: a job takes what the workflow that started it found.
     CONTENTS = contents(
         config,
@@ -62,7 +71,13 @@ pathvars:
 
 def settings(**used):
     """What a job uses of the configuration, as one string: Snakemake forgets the names of params."""
-    return json.dumps(used, sort_keys=True)
+    text = json.dumps(used, sort_keys=True)
+    # Snakemake takes braces around a word for a wildcard, also in the name of a folder.
+    return re.sub(
+        r'"(?:[^"\\]|\\.)*"',
+        lambda m: m[0].replace("{", "\\u007b").replace("}", "\\u007d"),
+        text,
+    )
 
 
 @cache
@@ -246,7 +261,13 @@ def show_result():
 
         printed = tabulate(table, headers="keys", floatfmt=".3f")
         print(f"\n{printed}\n")
+        unsure = []
+        with open(RUN / "verdicts.csv") as file:
+            unsure += chance.warnings(
+                csv.DictReader(file), class_count(config["dataset"])
+            )
         with open(RUN / "histories.csv") as file:
-            for warning in histories.warnings(csv.DictReader(file)):
-                print(f"warning: {warning}\n")
+            unsure += histories.warnings(csv.DictReader(file))
+        for warning in unsure:
+            print(f"warning: {warning}\n")
         print(f"report: {(RUN / 'report.html').resolve()}\n")

@@ -14,6 +14,7 @@ rule report:
         figures=expand("<run>/figures/{figure}.svg", figure=FIGURES),
         images=IMAGES["original"],
         references=REFERENCES,
+        verdicts=TABLES["verdicts"],
         outcomes=TABLES["outcomes"],
         histories=TABLES["histories"],
         metrics=TABLES["metrics"],

@@ -44,7 +44,7 @@ def run(folder: Path, settings: dict[str, Any], trained: Sequence[int]) -> Stage
     on = {"batch_size": settings["batch_size"], "device": "cpu", "made": made}
     about = {key: value for key, value in settings["dataset"].items() if key != "shards"}
     dataset = images.dataset(**about)
-    layers = config.layers(section, folder / "layers.json")
+    layers = config.layers(settings, folder / "layers.json")
 
     def path(stage: str, name: str) -> Path:
         (folder / stage).mkdir(exist_ok=True)

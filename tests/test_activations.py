@@ -32,17 +32,6 @@ def test_layers_are_torchvision_s_features_averaged_over_space(resnet):
     np.testing.assert_array_equal(found["predicted"], found["logits"].argmax(1))
 
 
-@pytest.mark.parametrize(("shape", "axes"), [((3, 8), ()), ((3, 5, 8), (1,)), ((3, 8, 4, 6), (2, 3))])
-def test_average_is_over_space_or_tokens(shape, axes):
-    x = torch.rand(shape)
-    np.testing.assert_allclose(activations.average(x), x.numpy().mean(axes), rtol=1e-5)
-
-
-def test_average_refuses_other_shapes():
-    with pytest.raises(ValueError, match=r"\(1, 2, 3, 4, 5\)"):
-        activations.average(torch.zeros(1, 2, 3, 4, 5))
-
-
 @pytest.fixture
 def dataset():
     return Digits(test=24, size=32)

@@ -359,13 +359,14 @@ def test_facts_about_digits_that_the_configuration_relies_on():
 
 
 def test_layers_are_asked_of_torch_once(tmp_path, monkeypatch):
-    section = load(LEAST)["classifier"]
-    found = config.layers(section, tmp_path / "layers.json")
+    settings = load(LEAST)
+    found = config.layers(settings, tmp_path / "layers.json")
     assert (len(found), found[0]) == (9, "maxpool")
     monkeypatch.setattr(subprocess, "run", None)
-    assert config.layers(section, tmp_path / "layers.json") == found
-    with pytest.raises(TypeError):
-        config.layers(section | {"model": "resnet34"}, tmp_path / "layers.json")
+    assert config.layers(settings, tmp_path / "layers.json") == found
+    for section, change in (("classifier", {"model": "resnet34"}), ("dataset", {"size": 64})):
+        with pytest.raises(TypeError):
+            config.layers(settings | {section: settings[section] | change}, tmp_path / "layers.json")
 
 
 @pytest.mark.parametrize(
@@ -374,11 +375,13 @@ def test_layers_are_asked_of_torch_once(tmp_path, monkeypatch):
         ({"layers": ["layer1.0", "layr2.0"]}, "layers: found 'layr2.0'.*did you mean `layer2.0`"),
         ({"model": "resnet_18"}, "model: found 'resnet_18'.*did you mean `resnet18`"),
         ({"weights": "IMAGENET1K_V9"}, "weights: found 'IMAGENET1K_V9', allowed: IMAGENET1K_V1"),
+        ({"model": "vit_b_32", "layers": ["encoder"]}, "dataset.size: found 32, .* Expected 224 but got 32"),
     ],
 )
 def test_what_only_torch_can_tell_is_an_error_of_the_configuration(tmp_path, change, message):
+    settings = load(LEAST)
     with pytest.raises(ConfigError, match=message):
-        config.layers(load(LEAST)["classifier"] | change, tmp_path / "layers.json")
+        config.layers(settings | {"classifier": settings["classifier"] | change}, tmp_path / "layers.json")
     assert not (tmp_path / "layers.json").exists()
 
 

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from detour import classifiers, store
-from detour.classifiers import Classifier
+from detour.classifiers import BATCH, Classifier
 from detour.images import Known, batches, shard
 from detour.logs import progress
+from detour.outputs import average, channels
 from detour.store import Made
 
 logger = logging.getLogger(__name__)
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 class Recorder:
     """Keeps what the layers put out in the last forward pass, averaged on the device.
+
+    The first pass is preceded by one that tells where the layers have their channels.
 
     Parameters
     ----------
@@ -30,40 +33,25 @@ class Recorder:
 
     def __init__(self, classifier: Classifier, layers: list[str]) -> None:
         self.averages: dict[str, Tensor] = {}
-        for name in layers:
-            classifier.layer(name).register_forward_hook(self._hook(name))
+        self._modules = {name: classifier.layer(name) for name in layers}
+        self._first = classifier.register_forward_pre_hook(self._look)
 
-    def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+    def _look(self, classifier: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._first.remove()
+        axes = channels(classifier, self._modules, inputs[0][:BATCH])
+        for name, module in self._modules.items():
+            module.register_forward_hook(self._hook(name, axes[name]))
+
+    def _hook(self, name: str, axis: int) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            self.averages[name] = average(output)
+            self.averages[name] = average(output, axis)
 
         return keep
 
 
-def average(output: Tensor) -> Tensor:
-    """Mean over space of a layer's output.
-
-    Parameters
-    ----------
-    output : [b, N], [b, N, H, W], or [b, tokens, N] as in transformers
-
-    Returns
-    -------
-    float32 [b, N]
-    """
-    match output.ndim:
-        case 2:
-            return output.float()
-        case 3:
-            return output.mean(1, dtype=torch.float32)
-        case 4:
-            return output.mean((2, 3), dtype=torch.float32)
-    raise ValueError(f"a layer puts out {tuple(output.shape)}, expected 2, 3 or 4 dimensions")
-
-
 @torch.inference_mode()
 def record(
-    classifier: Classifier, layers: list[str], batched: Iterable[tuple[Tensor, Tensor]]
+    classifier: Classifier, layers: list[str], batched: Iterable[tuple[Tensor, Tensor]], what: str = "images"
 ) -> Iterator[dict[str, np.ndarray]]:
     """Run batches through the network, once each.
 
@@ -71,16 +59,37 @@ def record(
     ----------
     batched
         Pairs of images uint8 [b, 3, H, W] and labels int64 [b].
+    what
+        Name of the images, for errors.
 
     Yields
     ------
     dict
         For each layer float32 [b, N_l]; `logits` float32 [b, C]; `predicted` and `label` int64 [b].
+
+    Raises
+    ------
+    ValueError
+        If a layer or the logits of an image have a value that is not finite.
     """
     recorder = Recorder(classifier, layers)
     device = classifier.mean.device
     clock = _Clock(device)
-    before = None
+    before, done = None, 0
+
+    def checked(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        nonlocal done
+        for name in (*layers, "logits"):
+            if not np.isfinite(found[name]).all():
+                row = int(np.argmin(np.isfinite(found[name]).all(1)))
+                raise ValueError(
+                    f"{what}: {name} of image {done + row}, of class {found['label'][row]}, is not finite"
+                    f" when computed in {classifier.dtype}; look at the weights of the classifier"
+                    f"{'' if classifier.dtype is torch.float32 else ', or set precision: float32'}"
+                )
+        done += len(found["label"])
+        return found
+
     for x, label in batched:
         start = clock.now()
         logits = classifier(x.to(device, non_blocking=True).float().div(255))
@@ -89,10 +98,10 @@ def record(
         launched = {name: value.to("cpu", non_blocking=True) for name, value in found.items()}
         # A GPU works on this batch while the one before is written.
         if before:
-            yield clock.arrived(*before)
+            yield checked(clock.arrived(*before))
         before = launched, start, clock.now()
     if before:
-        yield clock.arrived(*before)
+        yield checked(clock.arrived(*before))
     logger.info("the device waited %.0f %% of the time for images and for writing", 100 * clock.idle())
 
 
@@ -144,7 +153,7 @@ def extract(
 
     attributes = {"layers": layers, "device": str(net.mean.device)}
     with store.create(out, made, [classifier, images], **attributes) as group:
-        store.write(group, record(net, layers, batched()))
+        store.write(group, record(net, layers, batched(), Path(images).name))
 
 
 def extract_reference(
@@ -171,16 +180,17 @@ def extract_reference(
     net = classifiers.load(classifier, classifiers.device_of(device), precision, keep=layers)
     skipped: list[str] = []
     turned: list[str] = []
+    what = f"reference shard {number + 1} of {count}"
     batched = batches(
         shard(dataset, number, count),
         batch_size,
         workers if dataset.decodes else 0,
-        f"reference shard {number + 1} of {count}",
+        what,
         skipped=skipped,
         turned=turned,
         pinned=net.mean.is_cuda,
     )
     attributes = {"layers": layers, "device": str(net.mean.device)}
     with store.create(out, made, [classifier], **attributes) as group:
-        store.write(group, record(net, layers, batched))
+        store.write(group, record(net, layers, batched, what))
         group.attrs["skipped"], group.attrs["turned"] = skipped, turned

@@ -9,19 +9,21 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
 
-from detour import devices, states
+from detour import checkpoints, devices, states
 from detour.artefacts import written
 from detour.images import Known, Labelled, collated
 from detour.networks import NETWORKS
+from detour.outputs import OutputError, channels
 from detour.spelling import listed, unknown
 from detour.store import Made
 from detour.weights import WEIGHTS, Weights
@@ -34,6 +36,15 @@ REDUCED = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 # Gradients of a mean over a batch are less than float16 can tell from 0; attacks look at their signs.
 LOSS_SCALE = 2.0**12
+
+# Batches that the statistics of batch norm are estimated on after training.
+SETTLING = 200
+
+# Images of the pass that tells what can be told before any job: no other axis of an output is likely as long.
+BATCH = 3
+
+# Stored beside the activations of layers, under these names.
+TAKEN = ("logits", "predicted", "label", "joint")
 
 
 @dataclass(frozen=True)
@@ -115,7 +126,7 @@ def pretrained(model: str, weights: str, classes: int) -> nn.Module:
     model
         Its name, here or in torchvision.
     weights
-        The name of weights of this project or of a weight enum of torchvision, or the path of a state dict.
+        The name of weights of this project or of a weight enum of torchvision, or the path of a checkpoint.
     classes
         Number of classes of the reference images.
 
@@ -138,14 +149,12 @@ def pretrained(model: str, weights: str, classes: int) -> nn.Module:
         if own:
             _same_classes(weights, len(own.meta["categories"]), classes)
             weights = str(_checked(Path(weights) if Path(weights).is_file() else vision.fetched(own)))
-            vision.normalise_for_weights(network)
-    try:
-        _load_state(network, torch.load(weights, map_location="cpu", weights_only=True))
-    except (RuntimeError, AttributeError, TypeError, UnpicklingError) as error:
-        raise ValueError(
-            f"classifier.weights: {weights} is no state dict of {model} with {classes} classes, one per"
-            f" folder of the reference: {error}"
-        ) from error
+    checkpoints.fill(
+        network,
+        checkpoints.read(weights),
+        where=f"classifier.weights: {weights}",
+        what=f"{model} with {classes} classes, one per folder of the reference",
+    )
     return network
 
 
@@ -201,6 +210,17 @@ def _load_state(network: nn.Module, state: dict[str, Tensor]) -> None:
     wrong = [k for k in (*keys.missing_keys, *keys.unexpected_keys) if "aux" not in k.lower()]
     if wrong:
         raise RuntimeError(f"missing or unexpected: {', '.join(wrong[:5])} ({len(wrong)} in all)")
+
+
+def _refuse_infinite(network: nn.Module, weights: str) -> None:
+    for name, tensor in network.state_dict().items():
+        wrong = int((~tensor.isfinite()).sum())
+        if wrong:
+            remedy = "use a lower classifier.training.lr" if weights == "train" else "use another checkpoint"
+            raise ValueError(
+                f"classifier.weights: {weights}: {name} has {wrong} values of {tensor.numel()} that are NaN"
+                f" or infinite, expected none; {remedy}"
+            )
 
 
 def train(
@@ -261,41 +281,58 @@ def train(
         )  # fmt: skip
 
 
+def settle(classifier: Classifier, images: Labelled, training: Training, seed: int) -> None:
+    """Estimate the statistics of batch norm anew, in place, with the weights as they are after training.
+
+    While it trains, they are moving averages over steps, which after few steps still hold much of where they
+    began. Here they are means over up to `SETTLING` batches, drawn by the seed.
+    """
+    torch.manual_seed(seed)
+    device = classifier.mean.device
+    n = min(len(images.label), training.batch_size)
+    batches = DataLoader(images.images, n, shuffle=True, drop_last=True)
+    update_bn((x.to(device).float().div(255) for x, _ in islice(batches, SETTLING)), classifier)
+
+
 def prepare(
     out: str | Path, *, model: str, weights: str, mean: list[float], std: list[float], classes: int,
-    made: Made, training: Training | None = None, dataset: Known | None = None,
-    device: str = "cpu", seed: int = 0,
+    made: Made, transform_input: bool | None = None, training: Training | None = None,
+    dataset: Known | None = None, device: str = "cpu", seed: int = 0,
 ) -> None:  # fmt: skip
     """Train or fetch the classifier of a run and store it with what is needed to build it again.
 
     Parameters
     ----------
     weights
-        `train`, `untrained`, the name of weights or of a weight enum, or the path of a state dict.
+        `train`, `untrained`, the name of weights or of a weight enum, or the path of a checkpoint.
     classes
         Number of classes of the reference images.
+    transform_input
+        See `transforms_input`.
     training, dataset, device
         Where `weights` is `train`: how, on whose reference images and where.
     seed
         Of the first weights and the order of the images.
     """
     used = device_of(device)
+    transform = transforms_input(model, weights, transform_input)
     with written(out) as part:
-        if training and dataset:
-            classifier = Classifier(untrained(model, classes, seed), mean, std)
-            train(classifier, dataset.reference_images(), training, seed, used)
-        elif weights == "untrained":
-            classifier = Classifier(untrained(model, classes, seed), mean, std)
+        if training or weights == "untrained":
+            network = untrained(model, classes, seed)
         else:
-            classifier = Classifier(pretrained(model, weights, classes), mean, std)
-        network = {
-            "model": model,
-            "classes": classes,
-            # Set by torchvision's own weights of Inception, and no part of the state.
-            "transform_input": getattr(classifier.network, "transform_input", None),
-        }
+            network = pretrained(model, weights, classes)
+        if transform is not None:
+            setattr(network, "transform_input", transform)  # noqa: B010
+        classifier = Classifier(network, mean, std)
+        if training and dataset:
+            images = dataset.reference_images()
+            train(classifier, images, training, seed, used)
+            settle(classifier, images, training, seed)
+        _refuse_infinite(network, weights)
+        # Not all of what makes the network is part of its state.
+        build = {"model": model, "classes": classes, "transform_input": transform}
         sources = [weights] if Path(weights).is_file() else []
-        saved = {"state": classifier.cpu().state_dict(), **network}
+        saved = {"state": classifier.cpu().state_dict(), **build}
         states.save(part, out, saved, made, sources, device=str(used))
 
 
@@ -364,6 +401,80 @@ def fold(network: nn.Module, keep: Sequence[str] = ()) -> int:
     return folded
 
 
+@dataclass(frozen=True)
+class Question:
+    """What is asked about a network before any job starts.
+
+    Parameters
+    ----------
+    model, weights, layers, transform_input
+        As in the configuration.
+    classes
+        Number of classes of the reference images.
+    size
+        Side of the images in pixels.
+    key
+        What the configuration calls the size.
+    """
+
+    model: str
+    weights: str
+    layers: str | list[str]
+    transform_input: bool | None
+    classes: int
+    size: int
+    key: str
+
+
+def look(question: Question) -> list[str]:
+    """Names of the layers to compare, after one pass of one batch without weights has shown that all fits.
+
+    Raises
+    ------
+    ValueError
+        If there is no such model, or it has no such weights or layers, if it does not take images of that
+        size or does not give a logit for each class, or if a layer puts out what cannot be compared.
+    """
+    model, size, classes = question.model, question.size, question.classes
+    names = layers(model, question.layers)
+    check_weights(model, question.weights)
+    transforms_input(model, question.weights, question.transform_input)
+    for name in names:
+        if name in TAKEN:
+            raise ValueError(
+                f"classifier.layers: found {name!r}, a name that the workflow needs; name a module around it"
+                " or within it"
+            )
+    problem: Exception
+    # Without data first; where a network cannot be made or run so, with data.
+    for device in ("meta", "cpu"):
+        try:
+            with torch.device(device):
+                classifier = Classifier(untrained(model, classes, seed=0), [0.0] * 3, [1.0] * 3).eval()
+                x = torch.zeros(BATCH, 3, size, size)
+            logits = classifier(x)
+            if question.weights == "train":
+                classifier.train()(x)
+            channels(classifier.eval(), {name: classifier.layer(name) for name in names}, x)
+            break
+        except OutputError:
+            raise
+        except Exception as error:
+            problem = error
+    else:
+        said = next(iter(str(problem).splitlines()), type(problem).__name__)
+        raise ValueError(
+            f"{question.key}: found {size}, and {model} takes no images of {size} x {size} pixels ({said});"
+            " use the size that it was made for"
+        )
+    if logits.shape != (BATCH, classes):
+        raise ValueError(
+            f"classifier.model: {model} gives logits {list(logits.shape)} for {BATCH} images of {classes}"
+            f" classes, expected [{BATCH}, {classes}]; choose another"
+        )
+    return names
+
+
 def layers(model: str, names: str | list[str]) -> list[str]:
     """Names of the layers to compare, in the order of the data.
 
@@ -387,21 +498,20 @@ def layers(model: str, names: str | list[str]) -> list[str]:
 
         available = vision.names()
         if model not in available:
-            raise ValueError(unknown("model", model, [*NETWORKS, *available]))
+            raise ValueError(unknown("classifier.model", model, [*NETWORKS, *available]))
         try:
             with torch.device("meta"):
                 network = _network(model, classes=2)
         except NotImplementedError:
             # RegNets look at their first weights.
             network = _network(model, classes=2)
-        vision.refuse_channels_last(model, network)
         auto = vision.blocks(model, network) if isinstance(names, str) else []
     if isinstance(names, str):
         return auto
     known = [name for name, _ in network.named_modules() if name]
     for name in names:
         if name not in known:
-            raise ValueError(unknown("layers", name, known))
+            raise ValueError(unknown("classifier.layers", name, known))
     return names
 
 
@@ -415,12 +525,55 @@ def check_weights(model: str, weights: str) -> None:
 
             names = vision.weight_names(model)
         if weights not in names:
-            raise ValueError(unknown("weights", weights, names))
+            raise ValueError(unknown("classifier.weights", weights, names))
+
+
+def transforms_input(model: str, weights: str, stated: bool | None = None) -> bool | None:
+    """Whether an Inception or a GoogLeNet transforms its input; None of other networks, which cannot.
+
+    They turn pixels normalised as ImageNet's into those of their first training, or leave them as they are.
+    torchvision's own weights need the first. It is no part of a state dict, so that for a file it is stated.
+
+    Parameters
+    ----------
+    stated
+        None: true for torchvision's own weights, false for `train` and `untrained`.
+
+    Raises
+    ------
+    ValueError
+        If it is stated and the network cannot, or has to be and is not.
+    """
+    if model not in ("inception_v3", "googlenet"):
+        if stated is not None:
+            raise ValueError(
+                f"classifier.transform_input: found {stated}, and {model} has no such switch; leave it out"
+            )
+        return None
+    if stated is not None:
+        return stated
+    if weights in ("train", "untrained"):
+        return False
+    from detour import vision
+
+    if vision.weights(model, weights):
+        return True
+    raise ValueError(
+        f"classifier.transform_input: found none, and a state dict does not say whether its {model}"
+        " transforms its input: set true if it was fine-tuned from torchvision's own weights as they are"
+        " loaded, false if it was trained with `transform_input=False`"
+    )
+
+
+def main() -> None:
+    """Answer a `Question` of standard input; asked by `detour.config.layers`, which must not import torch."""
+    question = Question(**json.load(sys.stdin))
+    try:
+        answer = {"layers": look(question)}
+    except ValueError as error:
+        answer = {"problems": str(error).splitlines()}
+    json.dump(answer, sys.stdout)
 
 
 if __name__ == "__main__":
-    # Asked by `detour.config.layers`, which must not import torch.
-    question = json.load(sys.stdin)
-    names = layers(question["model"], question["layers"])
-    check_weights(question["model"], question["weights"])
-    json.dump(names, sys.stdout)
+    main()

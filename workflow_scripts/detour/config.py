@@ -7,6 +7,7 @@ layers of a model) is asked in a separate process and remembered.
 import json
 import math
 import os
+import resource
 import subprocess
 import sys
 from collections import Counter
@@ -14,14 +15,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from copy import deepcopy
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonschema import Draft202012Validator, ValidationError
+from jsonschema.validators import extend
 
 from detour import code, folders
 from detour.artefacts import TakenOverError, written
-from detour.spelling import listed, unknown
+from detour.spelling import listed, quoted, unknown
 from detour.weights import WEIGHTS
 
 Config = dict[str, Any]
@@ -31,6 +35,15 @@ DIGITS, DIGITS_RAREST = 1797, 174
 
 # Methods of detectors with a gradient, which have `logits`.
 DIFFERENTIABLE = ("lstm", "mlp", "logistic", "fisher", "fisher_mlp")
+
+# As JSON schema has it, 100.0 is an integer, which is none to a loop of Python.
+Validator = extend(
+    Draft202012Validator,
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, found: type(found) is int),
+)
+
+# Files that a job has open beside its stores: libraries, sockets of Dask, its log.
+OTHER_FILES = 256
 
 
 class ConfigError(ValueError):
@@ -58,36 +71,77 @@ def load(config: Config, schema: Config) -> Config:
         With the key, the value found and the values allowed, for everything that is wrong.
     """
     config = _with_defaults(config, schema, schema)
-    errors = Draft202012Validator(schema).iter_errors(config)
+    errors = Validator(schema).iter_errors(config)
     # What follows reads keys that only a configuration of the right shape has.
-    _raise(line for error in errors for line in _explain(error, schema))
+    _raise([*_infinite(config), *(line for error in errors for line in _explain(error, schema))])
     _raise(_contradictions(config))
     return config
 
 
-def layers(classifier: Config, remembered: Path) -> list[str]:
-    """Names of the layers that are compared, checked to be layers of the model.
+def repeated(path: str | Path) -> list[str]:
+    """Lines on keys that stand twice in one mapping of a YAML or JSON file, whose last alone would count.
 
     Parameters
     ----------
-    classifier
-        The section of the configuration.
+    path
+        A file that could be read as a configuration.
+    """
+    with Path(path).open(encoding="utf-8") as file:
+        # JSON is YAML, but for tabs between its tokens.
+        root = yaml.compose(file.read().replace("\t", " "), Loader=yaml.SafeLoader)
+    return [f"{path}, {line}" for line in _repeated_keys(root, "")] if root else []
+
+
+def _repeated_keys(node: yaml.Node, key: str) -> Iterator[str]:
+    if isinstance(node, yaml.SequenceNode):
+        for i, entry in enumerate(node.value):
+            yield from _repeated_keys(entry, f"{key}[{i}]")
+    elif isinstance(node, yaml.MappingNode):
+        first: dict[str, int] = {}
+        for name, value in node.value:
+            line = name.start_mark.line + 1
+            inner = f"{key}.{name.value}".lstrip(".")
+            if name.value in first:
+                yield (
+                    f"line {line}: `{inner}` stands for the second time, after line {first[name.value]},"
+                    " expected once; join the two"
+                )
+            first[name.value] = line
+            yield from _repeated_keys(value, inner)
+
+
+def layers(config: Config, remembered: Path) -> list[str]:
+    """Names of the layers that are compared, after a look at the network.
+
+    Parameters
+    ----------
+    config
+        The whole configuration.
     remembered
         JSON file that keeps the answer between runs.
 
     Raises
     ------
     ConfigError
-        If there is no such model, or it has no such weights or layer.
+        If there is no such model, or it has no such weights or layers, does not take images of that size,
+        does not give a logit for each class, or if what a layer puts out cannot be compared.
     """
-    question = {
-        **{key: classifier[key] for key in ("model", "weights", "layers")},
+    section, dataset = config["classifier"], config["dataset"]
+    size = "size" if dataset["name"] == "digits" else "crop"
+    question = {key: section[key] for key in ("model", "weights", "layers", "transform_input")} | {
+        "classes": class_count(dataset),
+        "size": dataset[size],
+        "key": f"dataset.{size}",
+    }
+    # What else the answer depends on.
+    by = {
         "torchvision": version("torchvision"),
         "code": code.digest(Path(__file__).with_name("classifiers.py")),
     }
-    if remembered.exists():
+    # A file that was cut, or of an earlier version, is written anew.
+    with suppress(OSError, ValueError, LookupError, TypeError):
         answer = json.loads(remembered.read_text())
-        if answer["question"] == question:
+        if (answer["question"], answer["by"]) == (question, by) and _are_names(answer["layers"]):
             return answer["layers"]
     asked = subprocess.run(
         [sys.executable, "-m", "detour.classifiers"],
@@ -99,12 +153,17 @@ def layers(classifier: Config, remembered: Path) -> list[str]:
     )
     if asked.returncode:
         said = asked.stderr.strip().splitlines() or [f"it ended with {asked.returncode}"]
-        _raise([f"classifier: cannot look into {classifier['model']!r}: {said[-1]}"])
+        _raise([f"classifier: cannot look into {section['model']!r}: {said[-1]}"])
     found = json.loads(asked.stdout)
+    _raise(found.get("problems", ()))
     # Another Snakemake may ask at the same moment, and gets the same answer.
     with suppress(TakenOverError), written(remembered) as path:
-        path.write_text(json.dumps({"question": question, "layers": found}))
-    return found
+        path.write_text(json.dumps({"question": question, "by": by, "layers": found["layers"]}))
+    return found["layers"]
+
+
+def _are_names(found: Any) -> bool:
+    return isinstance(found, list) and bool(found) and all(isinstance(name, str) for name in found)
 
 
 def layer(name: str, names: list[str], where: str) -> str:
@@ -189,13 +248,14 @@ def _explain(error: ValidationError, root: Config, at: str = "") -> list[str]:
             option = _chosen(found, error.schema, root)
             if option:
                 # Checked alone, so that the other options report nothing.
-                inner = Draft202012Validator({"$defs": root["$defs"], **option}).iter_errors(found)
+                inner = Validator({"$defs": root["$defs"], **option}).iter_errors(found)
                 return [line for e in inner for line in _explain(e, root, key)]
             kinds = [_kind(_resolved(option, root)) for option in rule]
             field, allowed = kinds[0][0], [value for _, value in kinds]
             if isinstance(found, dict) and field in found:
                 return [unknown(f"{_name(key)}.{field}", found[field], allowed)]
-            return [f"{_name(key)}: found {found!r}, expected a mapping with `{field}`: {', '.join(allowed)}"]
+            expected = f"expected a mapping with `{field}`: {', '.join(allowed)}"
+            return [f"{_name(key)}: found {quoted(found)}, {expected}"]
         case "additionalProperties":
             allowed = list(error.schema["properties"])
             return [unknown(f"{key}.{k}".lstrip("."), k, allowed) for k in found if k not in allowed]
@@ -212,8 +272,26 @@ def _explain(error: ValidationError, root: Config, at: str = "") -> list[str]:
                 f"{_name(key)}: found the text {found!r}, expected a number; YAML reads 1e-3 as text:"
                 f" write {float(found)!r}"
             ]
+        case "type" if rule == "string" and not isinstance(found, list | dict):
+            kind = "nothing" if found is None else type(found).__name__
+            return [
+                f"{_name(key)}: found {found}, which YAML reads as {kind}, expected text; write it in quotes"
+                f"{_meaning(error)}"
+            ]
         case _:
-            return [f"{_name(key)}: found {found!r}, {_requirement(error)}"]
+            return [f"{_name(key)}: found {quoted(found)}, {_requirement(error)}"]
+
+
+def _infinite(value: Any, key: str = "") -> Iterator[str]:
+    """Lines on numbers that are NaN or infinite, which pass every bound of a schema."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _infinite(inner, f"{key}.{name}")
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            yield from _infinite(inner, f"{key}[{i}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"{_name(key)}: found {value}, expected a finite number"
 
 
 def _name(key: str) -> str:
@@ -239,11 +317,23 @@ def _requirement(error: ValidationError) -> str:
         case "uniqueItems":
             text = "expected no entry twice"
         case "pattern":
-            text = "expected letters, digits and some of - _ ., a letter or digit first"
+            text = f"expected {error.schema.get('$comment', f'what matches {rule}')}"
+        case "minLength":
+            text = f"expected at least {rule} characters"
+        case "maxLength":
+            text = f"expected at most {rule} characters"
+        case "exclusiveMaximum":
+            text = f"expected less than {rule}"
+        case "anyOf":
+            text = f"expected {error.schema['$comment']}"
         case _:
-            text = error.message
+            text = f"expected {error.validator} {rule}"
+    return f"{text}{_meaning(error)}"
+
+
+def _meaning(error: ValidationError) -> str:
     meaning = error.schema.get("description")
-    return f"{text} ({meaning})" if meaning else text
+    return f" ({meaning})" if meaning else ""
 
 
 def _is_number(text: str) -> bool:
@@ -265,6 +355,8 @@ def _contradictions(config: Config) -> list[str]:
         *_protocols(config),
         *_figures(config),
         *_adaptive(config),
+        *_neighbours(config),
+        *_files(config),
     ]
 
 
@@ -293,10 +385,11 @@ def _attacks(attacks: list[Config]) -> Iterator[str]:
 def _weights(classifier: Config) -> Iterator[str]:
     weights = classifier["weights"]
     if is_file(weights) and not Path(weights).is_file():
+        kind = "which is a folder" if Path(weights).is_dir() else f"and no such file in {Path.cwd()}"
         yield (
-            f"classifier.weights: found {weights!r}, and no such file in {Path.cwd()}; allowed: train,"
+            f"classifier.weights: found {weights!r}, {kind}; allowed: train,"
             " untrained, the name of weights in capitals (DIGITS of small_resnet, IMAGENET1K_V1 of"
-            " torchvision), or the path of a state dict"
+            " torchvision), or the path of a checkpoint"
         )
 
 
@@ -529,6 +622,58 @@ def _adaptive(config: Config) -> Iterator[str]:
     for fold in section["folds"]:
         if fold >= count:
             yield f"adaptive.folds: found {fold}, allowed: 0 to {count - 1}"
+
+
+def _neighbours(config: Config) -> Iterator[str]:
+    """Where more neighbours are asked for than there are reference images."""
+    wanted = {
+        i: max(entry["k"])
+        for i, entry in enumerate(config["detectors"])
+        if entry["method"] in ("knn", "knn_distance")
+    }
+    dataset = config["dataset"]
+    if not wanted or (dataset["name"] != "digits" and any(_reference(dataset))):
+        return
+    count = _reference_count(dataset, max(wanted.values()))
+    for i, k in wanted.items():
+        if k > count:
+            yield f"detectors[{i}].k: found {k}, allowed: at most the {count} reference images"
+
+
+def _reference_count(dataset: Config, enough: int) -> int:
+    """Number of reference images, or so many as are enough: to count those of ImageNet takes long."""
+    if dataset["name"] == "digits":
+        return DIGITS - dataset["test"]
+    count = 0
+    for name in folders.classes(dataset["reference"]):
+        count += sum(
+            1 for _ in islice(folders.images(Path(dataset["reference"], name)), dataset["per_class"])
+        )
+        if count >= enough:
+            break
+    return count
+
+
+def _files(config: Config) -> Iterator[str]:
+    """Where a job would open more files than a process may."""
+    needed, (_, hard) = _needed_files(config), resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and needed > hard:
+        yield (
+            f"dataset.shards: found {config['dataset']['shards']}, beside {len(config['attacks'])} attacks,"
+            f" for which a job opens up to {needed} files, and a process may open {hard} here (`ulimit -Hn`);"
+            " use fewer shards, or raise that limit"
+        )
+
+
+def _needed_files(config: Config) -> int:
+    return 2 * max(config["dataset"]["shards"], 1 + len(config["attacks"])) + OTHER_FILES
+
+
+def allow_files(config: Config) -> None:
+    """Raise this process's limit of open files to what a job needs, which inherits it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and (needed := _needed_files(config)) > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _raise(problems: Iterable[str]) -> None:

@@ -1,6 +1,7 @@
 """The report: one page that says what a run found, and opens anywhere without a network."""
 
 import base64
+import logging
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,19 +12,22 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from detour import folders, store, tables
+from detour import chance, folders, store, tables
 from detour.artefacts import written
 from detour.config import warnings
 from detour.histories import warnings as unlearned
 from detour.protocols import ALL
 from detour.store import ORIGINAL
 
+logger = logging.getLogger(__name__)
+
 
 def write(
     out: str | Path, *,
     template: str | Path, captions: Sequence[str | Path], figures: Sequence[str | Path],
-    images: str | Path, references: Sequence[str | Path], outcomes: str | Path, histories: str | Path,
-    metrics: str | Path, summary: str | Path, config: dict[str, Any], notes: Sequence[str] = (),
+    images: str | Path, references: Sequence[str | Path], verdicts: str | Path, outcomes: str | Path,
+    histories: str | Path, metrics: str | Path, summary: str | Path, config: dict[str, Any],
+    notes: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Fill the template.
 
@@ -47,6 +51,10 @@ def write(
     turned = [name for attrs in (made.attrs, *read) for name in attrs["turned"]]
     about = ((folders.copies_note, made.attrs["copies"]), (folders.orientation_note, turned))
     seen = [note(names) for note, names in about if names]
+    unsure = chance.warnings(tables.read(verdicts).to_dict("records"), len(made.attrs["classes"]))
+    for line in unsure:
+        # The workflow says it at its end.
+        logger.info("warning: %s", line)
     names = [detector["name"] for detector in config["detectors"]]
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -67,7 +75,13 @@ def write(
         attacks={attack["name"]: attack for attack in config["attacks"]},
         versions=dict(made.attrs["versions"]) | {"python": platform.python_version()},
         classes=len(made.attrs["classes"]),
-        warnings=[*warnings(config), *notes, *seen, *unlearned(tables.read(histories).to_dict("records"))],
+        warnings=[
+            *warnings(config),
+            *notes,
+            *seen,
+            *unsure,
+            *unlearned(tables.read(histories).to_dict("records")),
+        ],
         skipped=[problem for attrs in read for problem in attrs["skipped"]],
         original=ORIGINAL,
         all=ALL,

@@ -7,13 +7,16 @@ from typing import Any
 
 SHOWN = 12
 
+# Of a value in a message, in characters.
+LONGEST = 200
+
 
 def unknown(key: str, found: Any, allowed: Iterable[Any]) -> str:
     """Say what was found, what is allowed, and which allowed name was perhaps meant."""
     names = [shown(str(name)) for name in allowed]
-    near = get_close_matches(str(found), names, n=3)
+    near = get_close_matches(str(found)[:LONGEST], names, n=3)
     meant = f"; did you mean `{'`, `'.join(near)}`?" if near else ""
-    return f"{key}: found {found!r}, allowed: {listed(names)}{meant}"
+    return f"{key}: found {quoted(found)}, allowed: {listed(names)}{meant}"
 
 
 def listed(names: Sequence[str]) -> str:
@@ -35,3 +38,9 @@ def shown(name: str) -> str:
 
 def _escaped(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode()
+
+
+def quoted(found: Any) -> str:
+    """A value as it is written; of a long one, the beginning."""
+    text = repr(found)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

@@ -9,10 +9,8 @@ import torch
 from torch import nn
 from torchvision import models
 from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
-from torchvision.models.googlenet import GoogLeNet
 from torchvision.models.inception import Inception3
 from torchvision.models.resnet import ResNet
-from torchvision.models.swin_transformer import SwinTransformer
 
 
 def names() -> list[str]:
@@ -53,22 +51,6 @@ def fetched(own: WeightsEnum) -> Path:
     return path
 
 
-def normalise_for_weights(network: nn.Module) -> None:
-    """Let a network that gets torchvision's weights take pixels normalised as torchvision's are."""
-    if isinstance(network, Inception3 | GoogLeNet):
-        # They were trained elsewhere, on pixels normalised in another way.
-        network.transform_input = True
-
-
-def refuse_channels_last(model: str, network: nn.Module) -> None:
-    """Refuse a network whose blocks put out [b, H, W, N]."""
-    if isinstance(network, SwinTransformer):
-        raise ValueError(
-            f"model: found {model!r}, whose blocks put their channels last, allowed: models whose layers put"
-            " out [b, N], [b, N, H, W] or [b, tokens, N]"
-        )
-
-
 def blocks(model: str, network: nn.Module) -> list[str]:
     """The stem and every block of a ResNet or an Inception."""
     match network:
@@ -81,6 +63,6 @@ def blocks(model: str, network: nn.Module) -> list[str]:
             mixed = [name for name, _ in network.named_children() if name.startswith("Mixed")]
             return ["maxpool2", *mixed]
     raise ValueError(
-        f"layers: found 'auto', and {model} is of neither the ResNet nor the Inception family; list names of"
-        f" its modules, among them: {', '.join(name for name, _ in network.named_children())}"
+        f"classifier.layers: found 'auto', and {model} is of neither the ResNet nor the Inception family;"
+        f" list names of its modules, among them: {', '.join(name for name, _ in network.named_children())}"
     )

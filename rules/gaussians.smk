@@ -14,7 +14,8 @@ rule gaussian:
         runtime=growing(20),
     params:
         settings=lambda wildcards: settings(
-            layers=LAYERS if wildcards.layer == JOINT else [wildcards.layer]
+            layers=JOINTS.get(wildcards.layer, [wildcards.layer]),
+            joint=wildcards.layer in JOINTS,
         ),
         code=digest("gaussian.py"),
         dask=dask,

@@ -93,6 +93,47 @@ def run(rng, write_store, references, made, tmp_path) -> Run:
     return Run(**sets, gaussians=found, joint={"joint": joint})
 
 
+# What a network gives that never varies, and what an attack that was left out does to it.
+CONSTANTS = {"zero": 0.0, "tenth": 0.1, "huge": 1e30}
+
+
+@pytest.fixture(params=CONSTANTS)
+def still(request, write_store, made, tmp_path) -> Run:
+    """Stores in which nothing varies, but in the attack `other`, which is 20 higher; of 1e30, float32 sees none."""
+    value = CONSTANTS[request.param]
+    label = np.sort(np.arange(FOUND) % C)
+    reference = {name: np.full((FOUND, width), value, np.float32) for name, width in LAYERS.items()}
+    references = [write_store("r", reference | {"label": label, "logits": np.zeros((FOUND, C))})]
+    representatives = {"medoid": [], "centroid": []}
+    sets: dict[str, dict[str, Path]] = {"activations": {}, "neighbours": {}}
+    gaussian = {name: tmp_path / f"g-{name}.zarr.zip" for name in LAYERS}
+    for name, path in gaussian.items():
+        representatives["centroid"].append(path)
+        gaussians.fit(references, path, layers=[name], made=made)
+        representatives["medoid"].append(tmp_path / f"m-{name}.zarr.zip")
+        medoids.find(references, representatives["medoid"][-1], layer=name, made=made)
+    joint = tmp_path / "joint.zarr.zip"
+    gaussians.fit(references, joint, layers=list(LAYERS), joint=True, made=made)
+    measured = {f"{r}-{m}": {} for r in representatives for m in ("l2", "cosine")}
+    for name, shift in (("original", 0), ("attack", 0), ("other", 20)):
+        x = {each: np.full((120, width), value + shift, np.float32) for each, width in LAYERS.items()}
+        known = {"predicted": np.arange(120) % C, "label": np.arange(120) % C}
+        logits = {"logits": np.full((120, C), value + shift, np.float32)}
+        sets["activations"][name] = write_store(f"a-{name}", x | known | logits, layers=list(LAYERS))
+        sets["neighbours"][name] = tmp_path / f"n-{name}.zarr.zip"
+        about = {"layers": list(LAYERS), "k": FOUND, "made": made}
+        neighbours.find(sets["activations"][name], references, sets["neighbours"][name], **about)
+        for measure, paths in measured.items():
+            representative, metric = measure.split("-")
+            paths[name] = tmp_path / f"{measure}-{name}.zarr.zip"
+            about = {"representative": representative, "metric": metric, "made": made}
+            found = representatives[representative]
+            distances.measure(sets["activations"][name], found, paths[name], **about)
+    found = {measure: Run(**sets, distances=d, gaussians=gaussian, joint={"joint": joint})
+             for measure, d in measured.items()}  # fmt: skip
+    return SimpleNamespace(**{name.replace("-", "_"): each for name, each in found.items()})
+
+
 def lstm(**changed) -> LSTM:
     return LSTM(**{"hidden": 16, "epochs": 15, "batch_size": 32, "lr": 0.01, "scale": "layer"} | changed)
 
@@ -150,6 +191,84 @@ def test_a_detector_learns_what_there_is_to_learn(run, name):
     if isinstance(detector, LSTM | MLP):
         assert len(history) == 15
         assert history[-1]["loss"] < history[0]["loss"]
+
+
+@pytest.mark.parametrize("measure", ["medoid_l2", "medoid_cosine", "centroid_l2", "centroid_cosine"])
+@pytest.mark.parametrize("name", [*DETECTORS, "knn", "mlp, standard", "logistic, standard"])
+def test_features_that_never_vary_give_finite_scores(still, name, measure):
+    """In training; and in the test an attack moves them, which divided by a deviation of 0 would be no number."""
+    made = DETECTORS | {
+        "knn": lambda: KNN(layer="best", k=[1, 5]),
+        "mlp, standard": lambda: mlp(scale="standard"),
+        "logistic, standard": lambda: Logistic(c=[1], scale="standard"),
+    }
+    run, detector = getattr(still, measure), made[name]()
+    if measure != "medoid_l2" and "distances" not in detector.reads:
+        pytest.skip("reads no distances")
+    known = ["original", "attack"]
+    history = detector.fit(Versions(run, TRAIN, known), Versions(run, VALIDATION, known), seed=0)
+    scores = detectors.scored(detector, Versions(run, TEST), name)
+    assert np.isfinite(scores).all()
+    assert np.abs(scores).max() < 1e9
+    assert {row["validation_auc"] for row in history} == {0.5}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_not_finite_is_an_error_with_all_that_it_is_of(
+    run, made, tmp_path, write_store, value
+):
+    """A metric would rank it: NaN as the highest of all."""
+    logits = store.read(run.activations["attack"])["logits"][:]
+    logits[110, 0] = value
+    arrays = {
+        name: store.read(run.activations["attack"])[name][:] for name in (*LAYERS, "predicted", "label")
+    }
+    broken = write_store("a-broken", arrays | {"logits": logits}, layers=list(LAYERS))
+    moved = Run(activations={"original": run.activations["original"], "attack": broken})
+    folds = tmp_path / "folds.csv"
+    role = np.select([np.arange(120) < 80, np.arange(120) < 100], ["train", "validation"], "test")
+    pd.DataFrame({"source": np.arange(120), "label": 0, "fold-0": role}).to_csv(folds, index=False)
+    about = {"name": "mine", "protocols": ["known"], "fold": 0, "seed": 3}
+    of = {"method": "energy", "options": {"temperature": 1}}
+    paths = tmp_path / "model.pt", tmp_path / "history.csv"
+    detectors.train(moved, folds, *paths, made=made, **of, **about)
+    message = r"detector 'mine', fold 0, seed 3 \(known all\): 1 of 40 scores are not finite, .* source 110 in attack"
+    with pytest.raises(ValueError, match=message):
+        detectors.evaluate(moved, folds, paths[0], tmp_path / "scores.csv", **about)
+    assert not (tmp_path / "scores.csv").exists()
+
+
+@pytest.mark.parametrize("make", [lstm, mlp, lambda **o: FisherMLP(**PERCEPTRON | {"weight_decay": 0.0} | o)])
+def test_a_training_that_diverges_ends_with_what_to_do(run, make):
+    detector = make(lr=1e38, epochs=3)
+    with pytest.raises(ValueError, match=r"training loss of epoch \d is (nan|inf): .* smaller lr"):
+        detector.fit(Versions(run, TRAIN), Versions(run, VALIDATION), seed=0)
+
+
+def test_what_a_training_says_is_said_of_its_detector_fold_and_case(run, made, tmp_path):
+    folds = tmp_path / "folds.csv"
+    role = np.select([np.arange(120) < 80, np.arange(120) < 100], ["train", "validation"], "test")
+    pd.DataFrame({"source": np.arange(120), "label": 0, "fold-0": role}).to_csv(folds, index=False)
+    options = {"hidden": 4, "epochs": 2, "batch_size": 32, "lr": 1e38, "scale": "raw"}
+    with pytest.raises(ValueError, match=r"detector 'mine', fold 0, seed 3 \(known all\): the training loss"):
+        detectors.train(
+            run, folds, tmp_path / "model.pt", tmp_path / "history.csv", name="mine", protocols=["known"], fold=0,
+            method="mlp", options=options, seed=3, made=made,
+        )  # fmt: skip
+
+
+def test_fisher_reads_the_decomposition_that_is_stored(run, references, made, tmp_path, monkeypatch):
+    """The same scores to the last bit, and nothing is decomposed in the job."""
+    train, validation, test = (Versions(run, part) for part in (TRAIN, VALIDATION, TEST))
+    alone = Fisher(layers=None, ridge=1e-4)
+    alone.fit(train, validation, seed=0)
+    joint = tmp_path / "stored.zarr.zip"
+    gaussians.fit(references, joint, layers=list(LAYERS), joint=True, made=made)
+    stored = Run(activations=run.activations, joint={"stored": joint})
+    monkeypatch.setattr(gaussians, "correlations", lambda covariance: 1 / 0)
+    detector = Fisher(layers=None, ridge=1e-4)
+    detector.fit(Versions(stored, TRAIN), Versions(stored, VALIDATION), seed=0)
+    np.testing.assert_array_equal(detector.score(test), alone.score(test))
 
 
 @pytest.mark.parametrize("name", DETECTORS)

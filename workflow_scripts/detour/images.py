@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -251,6 +252,9 @@ def _labelled(files: _Files, target: np.ndarray | None = None) -> Labelled:
 # A new dataset is one class and one line here, its options in the schema, and its checks in `detour.config`.
 DATASETS: dict[str, type[Known]] = {"digits": Digits, "image_folder": Folder, "nips2017": Nips2017}
 
+# Free shared memory that a worker is to have: some batches of 64 of ImageNet's images, 10 MB each.
+SHARED = 100 * 10**6
+
 # Images decoded at once; no result depends on it.
 BATCH = 64
 
@@ -299,8 +303,8 @@ def batches(
         num_workers=workers,
         # Forked: a started interpreter would run the job's script again, which no `__main__` guards.
         multiprocessing_context="fork" if workers else None,
-        collate_fn=_collated,
         pin_memory=pinned,
+        **loaders(workers),
     )
     for batch, problems in progress(loader, len(loader), f"{what}: batches of {batch_size}"):
         for problem in problems:
@@ -309,12 +313,36 @@ def batches(
             logger.warning("left out: %s", problem)
             skipped.append(problem)
         if batch:
-            yield batch
+            x, label = (torch.as_tensor(part) for part in batch)
+            yield x, label
+
+
+def loaders(workers: int) -> dict[str, Any]:
+    """How workers pass batches on: through shared memory, or through pipes where there is too little of it.
+
+    Docker gives a container 64 MB; a batch that finds no room would kill its worker.
+    """
+    try:
+        free = shutil.disk_usage("/dev/shm").free
+    except OSError:
+        # Elsewhere shared memory is no file system.
+        return {"collate_fn": _collated}
+    if not workers or free >= workers * SHARED:
+        return {"collate_fn": _collated}
+    logger.info("/dev/shm has %d MB free: the workers pass images on through pipes", free // 10**6)
+    return {"collate_fn": _piped}
 
 
 def _collated(items: list[Any]) -> tuple[Any, list[str]]:
     good = [item for item in items if not isinstance(item, str)]
     return default_collate(good) if good else None, [item for item in items if isinstance(item, str)]
+
+
+def _piped(items: list[Any]) -> tuple[Any, list[str]]:
+    """The same as arrays, which are sent whole: torch stacks a worker's tensors in shared memory."""
+    good = [(image.numpy(), int(label)) for image, label in (i for i in items if not isinstance(i, str))]
+    batch = tuple(np.stack(column) for column in zip(*good, strict=True))
+    return batch or None, [item for item in items if isinstance(item, str)]
 
 
 def targets(labels: np.ndarray, classes: int, seed: int, purpose: str) -> np.ndarray:

@@ -3,6 +3,7 @@
 import base64
 import platform
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def write(
     images: str | Path, references: Sequence[str | Path], outcomes: str | Path, histories: str | Path,
     metrics: str | Path, summary: str | Path, config: dict[str, Any],
 ) -> None:  # fmt: skip
-    """Fill the template.
+    """Fill the template, and in the captions what was asked for.
 
     Parameters
     ----------
@@ -44,10 +45,15 @@ def write(
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    page = environment.from_string(Path(template).read_text()).render(
+    base_rate = odds(config["metrics"]["base_rate"])
+    page = environment.from_string(Path(template).read_text("utf-8")).render(
         config=config,
-        settings=yaml.safe_dump(config, sort_keys=False),
-        captions={Path(path).stem: Path(path).read_text().strip() for path in captions},
+        base_rate=base_rate,
+        settings=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+        captions={
+            Path(path).stem: Path(path).read_text("utf-8").strip().replace("{base_rate}", base_rate)
+            for path in captions
+        },
         figures={Path(path).stem: _embedded(path) for path in figures},
         measured=measured,
         # Of this protocol every attack is a case of its own.
@@ -61,12 +67,23 @@ def write(
         versions=dict(made.attrs["versions"]) | {"python": platform.python_version()},
         classes=len(made.attrs["classes"]),
         warnings=[*warnings(config), *unlearned(histories)],
-        skipped=[problem for path in references for problem in store.read(path).attrs["skipped"]],
+        skipped=[_printable(problem) for path in references for problem in store.read(path).attrs["skipped"]],
         original=ORIGINAL,
         all=ALL,
     )
     with written(out) as part:
-        part.write_text(page)
+        part.write_text(page, "utf-8")
+
+
+def _printable(text: str) -> str:
+    """Text without what a page cannot hold: names of files may have any bytes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def odds(rate: float) -> str:
+    """A rate in words, exactly as it was asked for: `1 in 1,000`."""
+    share = Fraction(str(rate))
+    return f"{share.numerator:,} in {share.denominator:,}"
 
 
 def _embedded(path: str | Path) -> Markup:

@@ -1,3 +1,10 @@
+# The joint one's decomposition takes memory by the square of all widths together, and time by their cube.
+def of_joint(joint, layer):
+    return lambda wildcards, attempt: attempt * (
+        joint if wildcards.layer in JOINTS else layer
+    )
+
+
 rule gaussian:
     input:
         REFERENCES,
@@ -10,8 +17,8 @@ rule gaussian:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(20),
+        mem_mb=of_joint(6000, 4000),
+        runtime=of_joint(60, 20),
     params:
         settings=lambda wildcards: settings(
             layers=JOINTS.get(wildcards.layer, [wildcards.layer]),

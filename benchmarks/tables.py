@@ -10,7 +10,8 @@ from tabulate import tabulate
 from detour.protocols import ALL
 from detour.store import ORIGINAL
 
-RATE = 0.05
+# The rate that is shown, where it was asked for; otherwise all that were.
+RATE = "0.05"
 
 
 def tables(run: Path) -> Iterator[str]:
@@ -26,7 +27,8 @@ def tables(run: Path) -> Iterator[str]:
         evaded["detector"] += ", " + evaded["method"] + ", fold " + evaded["fold"].astype(str)
         found.append((evaded, "evaded", "eps", "{:.1%}"))
     yield from (pivot(*table) for table in found if len(table[0]))
-    yield spent(run / "benchmarks")
+    if any((run / "benchmarks").rglob("*.tsv")):
+        yield spent(run / "benchmarks")
 
 
 def measured(metrics: pd.DataFrame, summary: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, str, str, str]]:
@@ -50,18 +52,20 @@ def measured(metrics: pd.DataFrame, summary: pd.DataFrame) -> Iterator[tuple[pd.
         differences = paired.drop(columns=ends.values()).rename(columns=ends)
         yield differences, f"AUC less {summary['detector'].iloc[0]}'s", "protocol", "{:+.3f}"
     noise = cells[(cells["protocol"] == "known") & (cells["attack"] == "noise")]
-    operating = [
-        rows[(rows["measure"] == measure) & (rows["population"] == population)].assign(column=title)
-        for title, rows, measure, population in (
-            ("false positives", known, f"fpr@{RATE}", ALL),
-            ("all flagged", known, f"tpr@{RATE}", ALL),
-            ("successful flagged", known, f"tpr@{RATE}", "successful"),
-            ("noise flagged", noise, f"tpr@{RATE}", ALL),
-            # At the base rate that the run asked for, which its report says.
-            ("precision", known, f"precision@{RATE}", ALL),
-        )
-    ]
-    yield pd.concat(operating), f"known, threshold for {RATE:.0%}", "column", "{:.1%}"
+    asked = [name.removeprefix("fpr@") for name in dict.fromkeys(known["measure"]) if name.startswith("fpr@")]
+    for rate in [RATE] if RATE in asked else asked:
+        operating = [
+            rows[(rows["measure"] == measure) & (rows["population"] == population)].assign(column=title)
+            for title, rows, measure, population in (
+                ("false positives", known, f"fpr@{rate}", ALL),
+                ("all flagged", known, f"tpr@{rate}", ALL),
+                ("successful flagged", known, f"tpr@{rate}", "successful"),
+                ("noise flagged", noise, f"tpr@{rate}", ALL),
+                # At the base rate that the run asked for, which its report says.
+                ("precision", known, f"precision@{rate}", ALL),
+            )
+        ]
+        yield pd.concat(operating), f"known, threshold for {100 * float(rate):g}%", "column", "{:.1%}"
     crossed = everyone[everyone["protocol"] == "transfer"]
     best = headline[(headline["protocol"] == "known") & (headline["measure"] == "auc")].nlargest(1, "value")
     for detector in dict.fromkeys([summary["detector"].iloc[0], *best["detector"]]):

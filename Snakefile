@@ -33,7 +33,7 @@ report: "report/workflow.rst"
 wildcard_constraints:
     set="|".join(SETS),
     attack="|".join(ATTACKS),
-    layer="|".join(map(re.escape, [*LAYERS, JOINT])),
+    layer="|".join(map(re.escape, [*LAYERS, *JOINTS])),
     representative="|".join(REPRESENTATIVES),
     metric="l2|cosine",
     detector="|".join(DETECTORS),

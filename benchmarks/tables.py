@@ -9,56 +9,72 @@ from tabulate import tabulate
 
 from detour.protocols import ALL
 from detour.store import ORIGINAL
+from detour.tables import read
 
-RATE = 0.05
-OPERATING = {
-    "false positives": (f"fpr@{RATE}", ORIGINAL, ALL),
-    "all flagged": (f"tpr@{RATE}", ALL, ALL),
-    "successful flagged": (f"tpr@{RATE}", ALL, "successful"),
-    "noise flagged": (f"tpr@{RATE}", "noise", ALL),
-    "precision at 1 in 1,000": (f"precision@{RATE}", ALL, ALL),
-}
+# The rate that is shown, where it was asked for; otherwise all that were.
+RATE = "0.05"
 
 
 def tables(run: Path) -> Iterator[str]:
-    """The tables of a finished run, which its report has as well, and what its jobs took."""
-    metrics, summary = pd.read_csv(run / "metrics.csv"), pd.read_csv(run / "summary.csv")
+    """The tables of a finished run, which its report has as well, and what its jobs took.
+
+    Whatever the run has: a table of what it lacks is left out.
+    """
+    metrics, summary = read(run / "metrics.zarr.zip"), read(run / "summary.zarr.zip")
+    found = [*measured(metrics, summary)]
+    if (run / "adaptive.zarr.zip").exists():
+        evaded = read(run / "adaptive.zarr.zip").rename(columns={"share": "value"})
+        evaded["eps"] = "eps " + evaded["eps"].astype(str)
+        evaded["detector"] += ", " + evaded["method"] + ", fold " + evaded["fold"].astype(str)
+        found.append((evaded, "evaded", "eps", "{:.1%}"))
+    yield from (pivot(*table) for table in found if len(table[0]))
+    if any((run / "benchmarks").rglob("*.tsv")):
+        yield spent(run / "benchmarks")
+
+
+def measured(metrics: pd.DataFrame, summary: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, str, str, str]]:
+    """Arguments of `pivot`, some with no rows."""
+    attacks = [name for name in dict.fromkeys(metrics["attack"]) if name not in (ALL, ORIGINAL)]
+    # With one attack, there is nothing to be taken together.
+    together = ALL if len(attacks) > 1 else attacks[0]
     cells = metrics[metrics["originals"] == ALL]
     auc = cells[cells["measure"] == "auc"]
     everyone = auc[auc["population"] == ALL]
     for protocol in ("known", "unknown"):
-        if len(of_protocol := everyone[everyone["protocol"] == protocol]):
-            yield pivot(of_protocol, f"AUC, {protocol}", "attack")
-    yield pivot(auc[(auc["protocol"] == "known") & (auc["attack"] == ALL)], "AUC, known", "population")
+        yield everyone[everyone["protocol"] == protocol], f"AUC, {protocol}", "attack", "{:.3f}"
+    known = cells[(cells["protocol"] == "known") & cells["attack"].isin([together, ORIGINAL])]
+    yield known[known["measure"] == "auc"], "AUC, known", "population", "{:.3f}"
     headline = summary[summary["population"] == ALL]
-    for measure in ("auc", "worst"):
-        title = {"auc": "AUC, mean of the cells", "worst": "AUC, worst cell"}[measure]
-        yield pivot(headline[headline["measure"] == measure], title, "protocol")
-    paired = headline[headline["difference"].notna() & (headline["measure"] == "auc")]
-    if len(paired):
-        ends = {"difference": "value", "difference_low": "low", "difference_high": "high"}
+    for measure, title in (("auc", "AUC, mean of the cells"), ("worst", "AUC, worst cell")):
+        yield headline[headline["measure"] == measure], title, "protocol", "{:.3f}"
+    ends = {"difference": "value", "difference_low": "low", "difference_high": "high"}
+    if "difference" in headline:
+        paired = headline[headline["difference"].notna() & (headline["measure"] == "auc")]
         differences = paired.drop(columns=ends.values()).rename(columns=ends)
-        yield pivot(differences, f"AUC less {summary['detector'].iloc[0]}'s", "protocol", "{:+.3f}")
-    known = cells[cells["protocol"] == "known"].set_index(["measure", "attack", "population"]).sort_index()
-    operating = [
-        known.loc[key].assign(column=title) for title, key in OPERATING.items() if key in known.index
-    ]
-    yield pivot(pd.concat(operating), f"known, threshold for {RATE:.0%}", "column", "{:.1%}")
+        yield differences, f"AUC less {summary['detector'].iloc[0]}'s", "protocol", "{:+.3f}"
+    noise = cells[(cells["protocol"] == "known") & (cells["attack"] == "noise")]
+    asked = [name.removeprefix("fpr@") for name in dict.fromkeys(known["measure"]) if name.startswith("fpr@")]
+    for rate in [RATE] if RATE in asked else asked:
+        operating = [
+            rows[(rows["measure"] == measure) & (rows["population"] == population)].assign(column=title)
+            for title, rows, measure, population in (
+                ("false positives", known, f"fpr@{rate}", ALL),
+                ("all flagged", known, f"tpr@{rate}", ALL),
+                ("successful flagged", known, f"tpr@{rate}", "successful"),
+                ("noise flagged", noise, f"tpr@{rate}", ALL),
+                # At the base rate that the run asked for, which its report says.
+                ("precision", known, f"precision@{rate}", ALL),
+            )
+        ]
+        yield pd.concat(operating), f"known, threshold for {100 * float(rate):g}%", "column", "{:.1%}"
     crossed = everyone[everyone["protocol"] == "transfer"]
     best = headline[(headline["protocol"] == "known") & (headline["measure"] == "auc")].nlargest(1, "value")
     for detector in dict.fromkeys([summary["detector"].iloc[0], *best["detector"]]):
         of_one = crossed[crossed["detector"] == detector]
-        if len(of_one):
-            yield pivot(of_one.assign(detector=of_one["case"]), f"{detector} trained on", "attack")
-    if (run / "adaptive.csv").exists():
-        evaded = pd.read_csv(run / "adaptive.csv").rename(columns={"share": "value"})
-        evaded["eps"] = "eps " + evaded["eps"].astype(str)
-        evaded["detector"] += ", " + evaded["method"] + ", fold " + evaded["fold"].astype(str)
-        yield pivot(evaded, "evaded", "eps", "{:.1%}")
-    yield spent(run / "benchmarks")
+        yield of_one.assign(detector=of_one["case"]), f"{detector} trained on", "attack", "{:.3f}"
 
 
-def pivot(rows: pd.DataFrame, title: str, columns: str, form: str = "{:.3f}") -> str:
+def pivot(rows: pd.DataFrame, title: str, columns: str, form: str) -> str:
     """A row for each detector; cells have the value and its interval."""
     cells = [
         f"{form} [{form}, {form}]".format(row.value, row.low, row.high) if pd.notna(row.value) else "none"

@@ -1,3 +1,11 @@
+# Methods that start from images of the reference, and so are told of it.
+STARTING = ["hop_skip_jump"]
+
+
+def starts(attack):
+    return {"dataset": REFERENCE} if attack["method"] in STARTING else {}
+
+
 rule attack:
     input:
         classifier="<run>/classifier.pt",
@@ -18,6 +26,7 @@ rule attack:
     params:
         settings=lambda wildcards: settings(
             attack=ATTACKS[wildcards.attack],
+            **starts(ATTACKS[wildcards.attack]),
             seed=config["seed"],
             precision=config["precision"],
             **COMPUTE,

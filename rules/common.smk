@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -18,6 +19,12 @@ sys.path.insert(0, str(SCRIPTS))
 os.environ.update(
     PYTHONPATH=os.pathsep.join(filter(None, [str(SCRIPTS), os.getenv("PYTHONPATH")]))
 )
+# What a shell takes for more than a part of a word: Snakemake calls scripts by an unquoted path (snakemake#2645).
+if re.search(r"[\s\"'\\$&;|<>()*?\[\]`#!{}~]", sys.executable):
+    raise WorkflowError(
+        f"Python is at {sys.executable}, and Snakemake starts jobs by a command line that such a path breaks; make"
+        " the environment (.venv) in a folder whose path has no spaces nor quotes, or call it by a link that has none"
+    )
 # Threads of several jobs on the same cores are not to spin while they wait for each other.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -141,6 +148,15 @@ REFERENCES = [f"<run>/activations/reference/{shard}.zarr.zip" for shard in SHARD
 MEDOIDS = [f"<run>/medoids/{layer}.zarr.zip" for layer in LAYERS]
 # In place of a layer: all of them side by side.
 JOINT = "joint"
+
+
+def joint(chosen):
+    """The name of the Gaussian of some layers, or of all, side by side."""
+    if chosen in (None, LAYERS):
+        return JOINT
+    return f"{JOINT}-{sha256(json.dumps(chosen).encode()).hexdigest()[:8]}"
+
+
 GAUSSIANS = [f"<run>/gaussians/{layer}.zarr.zip" for layer in LAYERS]
 NEIGHBOURS = {s: f"<run>/neighbours/{s}.zarr.zip" for s in SETS}
 DISTANCES = {
@@ -196,14 +212,23 @@ STORES = {
     "activations": list(ACTIVATIONS.values()),
     "neighbours": list(NEIGHBOURS.values()),
     "gaussians": GAUSSIANS,
-    "joint": [f"<run>/gaussians/{JOINT}.zarr.zip"],
+}
+
+
+# Layers by the name of the Gaussian that has them side by side: decomposed once, for all folds and seeds.
+JOINTS = {
+    joint(entry["layers"]): entry["layers"] or LAYERS
+    for entry in DETECTORS.values()
+    if "joint" in READS[entry["method"]]
 }
 
 
 def stores(wildcards):
-    read = READS[DETECTORS[wildcards.detector]["method"]]
+    entry = DETECTORS[wildcards.detector]
+    read = READS[entry["method"]]
     measured = DISTANCES[MEASURE.get(wildcards.detector, PAPER_S)]
-    every = STORES | {"distances": list(measured.values())}
+    together = f"<run>/gaussians/{joint(entry.get('layers'))}.zarr.zip"
+    every = STORES | {"distances": list(measured.values()), "joint": [together]}
     return {name: every[name] for name in read}
 
 

@@ -1,3 +1,9 @@
+def fitting(wildcards, attempt):
+    """Memory: what reads the joint Gaussian holds a square of all layers' widths."""
+    joint = "joint" in READS[DETECTORS[wildcards.detector]["method"]]
+    return (4000 if joint else 2500) * attempt
+
+
 rule train:
     input:
         unpack(stores),
@@ -14,7 +20,7 @@ rule train:
     conda:
         "../envs/torch.yaml"
     resources:
-        mem_mb=growing(2500),
+        mem_mb=fitting,
         runtime=growing(60),
     params:
         settings=lambda wildcards: settings(

@@ -1,3 +1,10 @@
+# The joint one's decomposition takes memory by the square of all widths together, and time by their cube.
+def of_joint(joint, layer):
+    return lambda wildcards, attempt: attempt * (
+        joint if wildcards.layer in JOINTS else layer
+    )
+
+
 rule gaussian:
     input:
         REFERENCES,
@@ -10,11 +17,12 @@ rule gaussian:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(20),
+        mem_mb=of_joint(6000, 4000),
+        runtime=of_joint(60, 20),
     params:
         settings=lambda wildcards: settings(
-            layers=LAYERS if wildcards.layer == JOINT else [wildcards.layer]
+            layers=JOINTS.get(wildcards.layer, [wildcards.layer]),
+            joint=wildcards.layer in JOINTS,
         ),
         code=digest("gaussian.py"),
         dask=dask,

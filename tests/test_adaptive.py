@@ -137,6 +137,24 @@ def test_the_loss_that_is_descended_is_chosen_image_by_image(small, method):
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("part", ["network", "detector", "gradient"])
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_not_finite_is_refused(small, method, part):
+    """Comparisons with NaN are False and its sign is 0: the image would stay as it is, and count as one that failed."""
+    broken = copy.deepcopy(small)
+    match part:
+        case "network":
+            broken.classifier.network[5].bias[2] = torch.nan
+        case "detector":
+            broken.detector.net.unit.bias.data[0] = torch.nan
+        case "gradient":
+            broken.classifier.network[0].register_full_backward_hook(lambda module, i, o: (i[0] * torch.nan,))
+    wanted = wanted_of(np.arange(3), np.full(3, NO_TARGET), C)
+    message = rf"{method}: (losses|gradients) of step 0 are not finite for 3 of 3 images"
+    with pytest.raises(RuntimeError, match=message):
+        evade(broken, pixels(3), wanted, np.full(3, 8), replace(ENTRY, method=method, steps=2))
+
+
 @settings(max_examples=15, deadline=None)
 @given(
     seed=st.integers(0, 999),

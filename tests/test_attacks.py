@@ -1,5 +1,7 @@
+import ast
 import dataclasses
 import logging
+import re
 
 import foolbox
 import numpy as np
@@ -11,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from conftest import ROOT
 from detour import attacks, images, store
-from detour.attacks import METHODS, Attack, Batch, adversarial, exemplars
+from detour.attacks import METHODS, Attack, Batch, adversarial
 from detour.classifiers import Classifier
 from detour.images import Digits
 
@@ -64,6 +67,16 @@ def seen(net, x):
     return net(torch.from_numpy(x).float() / 255).argmax(1).numpy()
 
 
+def nothing(c):
+    """No image to start from."""
+
+
+def exemplars(net, x):
+    """For each class, the first of the images that is seen as it."""
+    y = seen(net, x)
+    return {c: x[y.tolist().index(c)] for c in y.tolist()}
+
+
 def length(found, x):
     return np.linalg.norm((found.astype(float) - x).reshape(len(x), -1), axis=1)
 
@@ -111,7 +124,7 @@ def floats(net, x, y, attack, seeds=None):
     """What a method finds, before it is rounded, in pixels of 255."""
     pixels = torch.from_numpy(x).float() / 255
     found = METHODS[attack.method](
-        net, Batch(pixels, torch.from_numpy(y), seeds or [0] * len(x), dict), attack
+        net, Batch(pixels, torch.from_numpy(y), seeds or [0] * len(x), nothing), attack
     )
     return found.detach().numpy() * 255
 
@@ -253,7 +266,7 @@ def test_noise_is_uniform():
 
 def test_the_random_start_is_uniform_in_the_ball():
     x = torch.zeros(2000, 1, 1, 2)
-    start = Batch(x, torch.zeros(2000), list(range(2000)), dict)
+    start = Batch(x, torch.zeros(2000), list(range(2000)), nothing)
     points = attacks._in_ball(start, entry("pgd", 255)).flatten(1).numpy()
     np.testing.assert_allclose(np.histogram(points, 4, (-1, 1))[0] / points.size, 1 / 4, atol=0.03)
     points = attacks._in_ball(start, entry("pgd", 255, norm="l2")).flatten(1).numpy()
@@ -265,9 +278,9 @@ def test_the_random_start_is_uniform_in_the_ball():
 @pytest.mark.parametrize("method", EVERY)
 def test_global_generators_and_the_images_are_left_as_they_were(method):
     net, x, _, target = of_network(3)
-    known = exemplars(net, x, 3)
+    known = exemplars(net, x)
     of_torch, of_numpy, kept = torch.get_rng_state(), np.random.get_state()[1].copy(), x.copy()  # noqa: NPY002
-    adversarial(net, x, target, every(method), [7] * 3, lambda: known)
+    adversarial(net, x, target, every(method), [7] * 3, known.get)
     assert torch.equal(torch.get_rng_state(), of_torch)
     np.testing.assert_array_equal(np.random.get_state()[1], of_numpy)  # noqa: NPY002
     np.testing.assert_array_equal(x, kept)
@@ -284,15 +297,15 @@ def test_a_stored_classifier_collects_no_gradients(resnet, method):
 @pytest.mark.parametrize("method", DRAWING)
 def test_draws_are_the_image_s_own_whatever_the_batch(method):
     net, x, _, target = of_network(6)
-    known = exemplars(net, x, 6)
+    known = exemplars(net, x)
     attack, seeds = every(method), list(range(6))
-    together = adversarial(net, x, target, attack, seeds, lambda: known)
+    together = adversarial(net, x, target, attack, seeds, known.get)
     apart = [
-        adversarial(net, x[i : i + 1], target[i : i + 1], attack, seeds[i : i + 1], lambda: known)[0]
+        adversarial(net, x[i : i + 1], target[i : i + 1], attack, seeds[i : i + 1], known.get)[0]
         for i in range(6)
     ]
     np.testing.assert_array_equal(together, apart)
-    others = adversarial(net, x, target, attack, [seed + 100 for seed in seeds], lambda: known)
+    others = adversarial(net, x, target, attack, [seed + 100 for seed in seeds], known.get)
     assert (others != together).any((1, 2, 3)).all()
 
 
@@ -312,11 +325,11 @@ def test_draws_are_the_image_s_own_whatever_the_batch(method):
 )
 def test_every_attack_fools_a_random_network_with_and_without_a_target(method, eps, options):
     net, x, y, target = of_network()
-    known = exemplars(net, x, len(x))
+    known = exemplars(net, x)
     assert set(known) == set(range(4))
-    away = adversarial(net, x, y, entry(method, eps, "none", **options), list(range(12)), lambda: known)
+    away = adversarial(net, x, y, entry(method, eps, "none", **options), list(range(12)), known.get)
     assert (seen(net, away) != y).mean() > 0.8
-    towards = adversarial(net, x, target, entry(method, eps, **options), list(range(12)), lambda: known)
+    towards = adversarial(net, x, target, entry(method, eps, **options), list(range(12)), known.get)
     assert (seen(net, towards) == target).mean() > 0.7
 
 
@@ -422,7 +435,7 @@ def test_carlini_wagner_in_float16_is_not_weighed_by_the_scale_of_its_gradients(
 
 
 def start_from(image):
-    return lambda: {1: image}
+    return {1: image}.get
 
 
 @pytest.mark.parametrize("aim", ["none", "dataset"])
@@ -440,10 +453,10 @@ def test_hop_skip_jump_leaves_what_fools_already_or_has_no_start(caplog):
     x, _ = of_linear([-10, 10])
     attack = entry("hop_skip_jump", target="none", steps=2, samples=10)
     caplog.set_level(logging.WARNING)
-    for starts in (dict, start_from(x[1])):
-        found = adversarial(Watched(WEIGHT, 100), x, np.zeros(2, int), attack, [0, 1], starts)
+    for start in (nothing, start_from(x[1])):
+        found = adversarial(Watched(WEIGHT, 100), x, np.zeros(2, int), attack, [0, 1], start)
         np.testing.assert_array_equal(found, x)
-        assert "a: 1 images have no image to start from" in caplog.text
+        assert "a: 1 images have no reference image to start from" in caplog.text
         caplog.clear()
 
 
@@ -467,16 +480,8 @@ def test_hop_skip_jump_ends_on_large_images():
     )
     attack = entry("hop_skip_jump", target="none", steps=2, samples=5)
     start = {1 - label[0]: other.astype(np.uint8)}
-    found = adversarial(net, x[:1], label[:1], attack, [0], lambda: start)
+    found = adversarial(net, x[:1], label[:1], attack, [0], start.get)
     assert seen(net, found) != label[:1]
-
-
-def test_exemplars_are_the_first_of_each_class_that_is_seen():
-    net, x, y, _ = of_network(20)
-    known = exemplars(net, x, 7)
-    assert set(known) == set(y.tolist())
-    for c, image in known.items():
-        np.testing.assert_array_equal(image, x[np.flatnonzero(y == c)[0]])
 
 
 @pytest.fixture
@@ -543,13 +548,134 @@ def test_the_attack_fools_a_classifier_on_the_stored_bytes(resnet, originals, ma
 
 @pytest.mark.parametrize("method", ["sparse_l1", "carlini_wagner", "spsa", "hop_skip_jump"])
 def test_slower_attacks_run_on_a_stored_classifier(resnet, originals, made, method):
-    """Its memory has channels last, and its images are where hop-skip-jump starts from."""
+    """Its memory has channels last."""
     original = store.read(path := originals(10))
     options = {"carlini_wagner": {"steps": 3}, "spsa": {"steps": 1}, "hop_skip_jump": {"steps": 1}}
     attack = every(method, 4000 if method == "sparse_l1" else 8, "random")
     attack = dataclasses.replace(attack, **options.get(method, {}))
-    found = perturb(resnet, path, made, attack=attack)
+    found = perturb(resnet, path, made, attack=attack, dataset=Digits(test=10, size=32))
     np.testing.assert_array_equal(found["label"][:], original["label"][:])
     assert (found["target"][:] != original["label"][:]).all()
     moved = (found["images"][:] != original["images"][:]).any((1, 2, 3))
     assert moved.any()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The digits' network, which sees most of them right."""
+    path = tmp_path_factory.mktemp("trained") / "classifier.pt"
+    settings = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "classes": 10}
+    attacks.classifiers.prepare(
+        path, model="small_resnet", weights="DIGITS", made=store.Made({}, ""), **settings
+    )
+    return path
+
+
+def test_hop_skip_jump_starts_from_the_reference_and_knows_no_other_test_image(
+    trained, originals, made, write_store
+):
+    """Pixels of another test image would come from one fold into another."""
+    dataset = Digits(test=10, size=32)
+    original = store.read(path := originals(10))
+    attack = entry("hop_skip_jump", target="none", steps=1, samples=10)
+    together = perturb(trained, path, made, attack=attack, dataset=dataset)["images"][:]
+    assert (together != original["images"][:]).any((1, 2, 3)).all()
+    arrays = {name: original[name][3:4] for name in ("images", "label", "target", "source")}
+    alone = write_store("alone", arrays, classes=original.attrs["classes"])
+    found = perturb(trained, alone, made, attack=attack, dataset=dataset)["images"][:]
+    np.testing.assert_array_equal(found[0], together[3])
+
+
+def test_a_start_is_the_first_reference_image_that_is_seen_as_its_class(trained, resnet):
+    dataset = Digits(test=10, size=32)
+    net = attacks.classifiers.load(trained, torch.device("cpu"))
+    for c in range(10):
+        images = np.stack([image.numpy() for image, _ in dataset.reference_images([c]).images])
+        right = np.flatnonzero(seen(net, images[: attacks.TRIED]) == c)
+        np.testing.assert_array_equal(attacks.start_of(net, dataset, "a", c), images[right[0]])
+    untrained = attacks.classifiers.load(resnet, torch.device("cpu"))
+    assert sum(attacks.start_of(untrained, dataset, "a", c) is None for c in range(10)) > 5
+
+
+def test_an_image_that_cannot_be_decoded_is_no_start(trained):
+    broken, good = "a.png: broken", (torch.full((3, 32, 32), 7, dtype=torch.uint8), 0)
+    net = attacks.classifiers.load(trained, torch.device("cpu"))
+    c = int(seen(net, good[0].numpy()[None])[0])
+
+    class Reference:
+        def reference_images(self, classes):
+            assert classes == [c]
+            return images.Labelled([broken, good], np.zeros(2, int), ["a.png", "b.png"])
+
+    np.testing.assert_array_equal(attacks.start_of(net, Reference(), "a", c), good[0])
+
+
+def test_hop_skip_jump_asks_for_its_dataset(resnet, originals, made):
+    with pytest.raises(ValueError, match="attack 'a': hop_skip_jump starts from the reference"):
+        perturb(resnet, originals(10), made, attack=every("hop_skip_jump"))
+
+
+def test_the_rules_tell_of_the_dataset_what_starts_from_it():
+    text = (ROOT / "rules/attacks.smk").read_text()
+    listed = ast.literal_eval(re.search(r"^STARTING = (.*)$", text, re.MULTILINE).group(1))
+    assert tuple(listed) == attacks.FROM_REFERENCE
+
+
+class Broken(nn.Module):
+    """The same logits, or gradients, of which some are not numbers."""
+
+    def __init__(self, where, value):
+        super().__init__()
+        self.network, self.where, self.value = small().network, where, value
+
+    def forward(self, x):
+        logits = self.network(x)
+        if self.where == "logits":
+            return torch.where(torch.arange(4) == 2, self.value, logits)
+        if x.requires_grad:
+            logits.register_hook(lambda gradient: torch.full_like(gradient, self.value))
+        return logits
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("where", ["logits", "gradients"])
+@pytest.mark.parametrize("method", EVERY)
+def test_a_network_that_gives_what_is_not_finite_is_refused(method, where, value):
+    """By every method, whatever it makes of it: signs and classes of NaN are numbers."""
+    _, x, _, target = of_network(3)
+    net = Classifier(Broken(where, value), [0.5] * 3, [0.2] * 3).requires_grad_(False)
+    known = exemplars(small(), x)
+    if method == "noise" or (where == "gradients" and method in ("spsa", "hop_skip_jump")):
+        adversarial(net, x, target, every(method), [0] * 3, known.get)
+    else:
+        with pytest.raises(RuntimeError, match="attack 'a': the network gave .* not finite"):
+            adversarial(net, x, target, every(method), [0] * 3, known.get)
+    # The hooks that look are gone.
+    assert not net._forward_hooks
+    assert not net._forward_pre_hooks
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    "attack", [entry("far", 2), entry("far", 2, norm="l2"), entry("far", 2, norm="l1"), entry("far")]
+)
+def test_pixels_that_are_not_finite_are_refused_in_every_norm(monkeypatch, attack, value):
+    def far(classifier, batch, attack):
+        found = batch.x.clone()
+        found[1, 0, 0, 0] = value
+        return found
+
+    monkeypatch.setitem(METHODS, "far", far)
+    x = np.zeros((2, 3, SIDE, SIDE), np.uint8)
+    with pytest.raises(RuntimeError, match="attack 'a': .* not finite"):
+        adversarial(linear(), x, np.zeros(2, int), attack, [0, 0])
+
+
+@pytest.mark.parametrize("method", ["noise", "spsa"])
+def test_a_broken_network_is_refused_with_the_sources_of_the_batch(originals, made, monkeypatch, method):
+    """Noise does not ask it; the classes that are stored are its all the same."""
+    net = linear(np.full((10, 3 * 32 * 32), np.nan, np.float32))
+    monkeypatch.setattr(attacks.classifiers, "load", lambda *arguments: net)
+    path = originals(10)
+    with pytest.raises(RuntimeError, match=rf"{path}, sources 0 to 7: attack 'a': .* not finite"):
+        perturb(path, path, made, attack=every(method))

@@ -6,11 +6,14 @@ from itertools import accumulate, chain
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import report, timing
+from benchmarks import report, tables, timing
 from benchmarks.sections import SECTIONS, measured, module
+from detour import metrics
+from detour.protocols import cases
 
 ROOT = Path(__file__).parents[1]
 
@@ -155,3 +158,58 @@ def test_scales_are_compared_on_a_finished_run_and_what_is_known_is_not_trained_
         by_scale = rows.groupby("scale")["auc"].mean()
         assert f"{protocol:<10} | mlp        | {by_scale['raw']:.3f} | {by_scale['layer']:.3f}" in again
     assert "of 8: " not in again
+
+
+RUNS = {
+    "of one detector": {"detectors": ["one"]},
+    "of one protocol": {"protocols": ["unknown"]},
+    "of transfer alone": {"protocols": ["transfer"]},
+    "of one attack": {"attacks": ["a"], "protocols": ["known"]},
+    "of noise alone": {"attacks": ["noise"], "protocols": ["known"], "detectors": ["one"]},
+    "with other rates": {"fpr": [0.3, 0.25]},
+    "of several seeds": {"seeds": [0, 1]},
+    "with an attack on detectors": {"adaptive": True},
+    "of before there were such columns": {"detectors": ["one"], "older": True},
+}
+
+
+@pytest.mark.parametrize("which", RUNS)
+def test_there_are_tables_of_any_run(tmp_path, rng, which):
+    asked = {"detectors": ["one", "two"], "attacks": ["a", "noise"], "protocols": ["known", "unknown", "transfer"],
+             "seeds": [0], "fpr": [0.05], "adaptive": False, "older": False} | RUNS[which]  # fmt: skip
+    sets = ["original", *asked["attacks"]]
+    scores = pd.concat([
+        pd.DataFrame({
+            "detector": detector, "protocol": protocol, "seed": seed, "fold": fold, "case": case.name, "role": role,
+            "set": name, "source": 20 * fold + np.arange(20), "adversarial": int(name != "original"),
+            "score": rng.normal(size=20),
+        })
+        for detector in asked["detectors"] for protocol in asked["protocols"] for seed in asked["seeds"]
+        for fold in range(2) for case in cases([protocol], asked["attacks"])
+        for role, part in (("test", ["original", *case.tested]), ("validation", ["original"])) for name in part
+    ])  # fmt: skip
+    verdicts = pd.DataFrame({"set": np.repeat(sets, 40), "source": np.tile(range(40), len(sets))})
+    verdicts[["right", "successful", "hit", "failed"]] = True
+    found = metrics.evaluate(scores, verdicts, draws=100, fpr=asked["fpr"], base_rate=0.001, seed=0)
+    for name, table in zip(("metrics", "summary"), found, strict=True):
+        if asked["older"]:
+            table = table.drop(columns=["difference", "difference_low", "difference_high"])
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    if asked["adaptive"]:
+        row = {"detector": "one", "method": "pgd", "fold": 0, "eps": 8, "share": 0.5, "low": 0.2, "high": 0.8}
+        pd.DataFrame([row]).to_csv(tmp_path / "adaptive.csv", index=False)
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks/summary.tsv").write_text("s\th:m:s\n1.5\t0:00:01\n")
+    written = "\n\n".join(tables.tables(tmp_path))
+    assert ("AUC less one's" in written) == (len(asked["detectors"]) > 1)
+    for protocol in ("known", "unknown"):
+        assert (f"| AUC, {protocol}" in written) == (protocol in asked["protocols"])
+    assert ("one trained on" in written) == ("transfer" in asked["protocols"])
+    assert ("known, threshold for 5%" in written) == (
+        "known" in asked["protocols"] and asked["fpr"] == [0.05]
+    )
+    assert ("| one, pgd, fold 0 |" in written) == asked["adaptive"]
+    # Of every detector a row with its interval, in the table of the means.
+    means = written[written.index("| AUC, mean of the cells") :].split("\n\n")[0]
+    assert [line.split()[1] for line in means.splitlines()[2:]] == asked["detectors"]
+    assert "summary |" in written

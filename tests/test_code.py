@@ -89,6 +89,27 @@ def test_libraries_are_those_that_give_numbers_by_their_feature_release(project,
 
     monkeypatch.setattr(code, "version", lambda name: {"numpy": "2.4.6", "pillow": "12.0.1"}[name])
     assert libraries() == {"numpy": "2.4"}
-    far = "import json, zarr\nfrom PIL import Image\n\ndef late():\n    import sklearn\n"
+    far = "import json, zarr\nfrom PIL import Image\n"
     (project / "lib/far.py").write_text(far)
     assert libraries() == {"numpy": "2.4", "pillow": "12.0"}
+
+
+LATE = {
+    "a function": "def late():\n    import sklearn\n",
+    "a method": "class A:\n    def late(self):\n        from sklearn import svm\n",
+    "a function of a function": "def f():\n    def g():\n        import sklearn.svm as s\n",
+    "a branch": "if True:\n    pass\nelse:\n    import sklearn\n",
+    "a try": "try:\n    import sklearn\nexcept ImportError:\n    pass\n",
+    "a handler": "try:\n    pass\nexcept ImportError:\n    import sklearn\n",
+    "a with": "with open('x'):\n    import sklearn\n",
+    "a match": "match 1:\n    case 1:\n        import sklearn\n",
+}
+
+
+@pytest.mark.parametrize("where", LATE)
+def test_a_library_counts_wherever_it_is_imported(project, where):
+    code._meaning.cache_clear()
+    assert set(code.libraries(project / "script.py")) == {"numpy"}
+    (project / "lib/further.py").write_text(f"THING = 1\n{LATE[where]}")
+    code._meaning.cache_clear()
+    assert set(code.libraries(project / "script.py")) == {"numpy", "scikit-learn"}

@@ -178,11 +178,10 @@ def test_an_error_of_a_task_is_the_error(dask):
         list(dask.results([broken], "tasks"))
 
 
-def test_a_round_of_results_is_in_memory_at_once(monkeypatch):
-    monkeypatch.setattr(compute, "ROUND", 2)
+def test_a_round_of_results_is_in_memory_at_once():
     # Workers come, and go again.
     threads = iter([0, 3, 1, 1])
-    rounds = list(compute._rounds(range(11), list, lambda: next(threads)))
+    rounds = list(compute._rounds(range(11), list, lambda: next(threads), 2))
     assert rounds == [[0, 1], [2, 3, 4, 5, 6, 7], [8, 9], [10]]
 
 
@@ -294,6 +293,36 @@ def test_workers_that_are_not_there_yet_are_waited_for_and_a_lost_scheduler_is_a
             list(dask.results(tasks(tmp_path / "seen", 20), "tasks"))
         killer.join()
         assert time.monotonic() - begin < 30
+
+
+def test_the_last_worker_that_dies_is_told_of_and_then_an_error(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(compute, "WITHOUT_WORKERS", 3)
+    with started(tmp_path) as cluster:
+        only = cluster.worker()
+        killer = killing(only, tmp_path / "seen", str(only.pid))
+        dask = Dask(1, cluster.address)
+        wait_for(lambda: threads(dask) == 1)
+        message = "lost the last worker, and no other came within 3 s; see `dask worker`, start workers"
+        with pytest.raises(ValueError, match=message):
+            list(dask.results(tasks(tmp_path / "seen", 20), "tasks"))
+        killer.join()
+        waiting, *others = [r.message for r in caplog.records if "lost the last worker" in r.message]
+        assert waiting == "dask.scheduler: lost the last worker, waiting 3 s for another; see `dask worker`"
+        assert not others
+
+
+def test_a_worker_that_comes_after_the_last_died_goes_on(tmp_path, caplog):
+    with started(tmp_path) as cluster:
+        only = cluster.worker()
+        killer = killing(only, tmp_path / "seen", str(only.pid))
+        dask = Dask(1, cluster.address)
+        wait_for(lambda: threads(dask) == 1)
+        late = threading.Thread(target=lambda: (only.wait(), time.sleep(2), cluster.worker()))
+        late.start()
+        assert list(dask.results(tasks(tmp_path / "seen", 5), "tasks")) == list(range(5))
+        late.join()
+        killer.join()
+        assert "lost the last worker, waiting 120 s for another" in caplog.text
 
 
 def worker_pid(dask: Dask) -> str:

@@ -42,6 +42,7 @@ from detour.detectors.neighbours import KNN
 from detour.detectors.sequences import LSTM, MLP, Logistic
 from detour.detectors.versions import Run, Versions
 from detour.images import Digits, Labelled
+from detour.store import Made
 
 N, L, C, WIDTH = 600, 4, 3, 6
 LAYERS = {"first": 4, "layer": WIDTH}
@@ -92,6 +93,49 @@ def run(rng, write_store, references, made, tmp_path) -> Run:
     joint = tmp_path / "joint.zarr.zip"
     gaussians.fit(references, joint, layers=list(LAYERS), made=made)
     return Run(**sets, gaussians=found, joint={"joint": joint})
+
+
+# What a network gives that never varies, and what an attack that was left out does to it.
+CONSTANTS = {"zero": 0.0, "tenth": 0.1, "large": 1e6}
+
+
+@pytest.fixture(scope="module", params=CONSTANTS)
+def still(request, tmp_path_factory) -> dict[str, Run]:
+    """Stores in which nothing varies, but in the attack `other`, which is 20 higher; by what distances are measured."""
+    value, folder, made = CONSTANTS[request.param], tmp_path_factory.mktemp(request.param), Made({}, "")
+
+    def path(name: str) -> Path:
+        return folder / f"{name}.zarr.zip"
+
+    def written(name: str, arrays: dict[str, np.ndarray], **attributes) -> Path:
+        with store.create(path(name), made, **attributes) as group:
+            store.write(group, [arrays])
+        return path(name)
+
+    reference = {name: np.full((FOUND, width), value, np.float32) for name, width in LAYERS.items()}
+    about = {"label": np.sort(np.arange(FOUND) % C), "logits": np.zeros((FOUND, C))}
+    references = [written("reference", reference | about)]
+    for name in LAYERS:
+        gaussians.fit(references, path(f"centroid-{name}"), layers=[name], made=made)
+        medoids.find(references, path(f"medoid-{name}"), layer=name, made=made)
+    gaussians.fit(references, path("joint"), layers=list(LAYERS), joint=True, made=made)
+    kinds = [(r, m) for r in ("medoid", "centroid") for m in ("l2", "cosine")]
+    for name, shift in (("original", 0), ("attack", 0), ("other", 20)):
+        x = {each: np.full((120, width), value + shift, np.float32) for each, width in LAYERS.items()}
+        x |= {"predicted": np.arange(120) % C, "label": np.arange(120) % C}
+        logits = {"logits": np.full((120, C), value + shift, np.float32)}
+        seen = written(f"seen-{name}", x | logits, layers=list(LAYERS))
+        neighbours.find(seen, references, path(f"near-{name}"), layers=list(LAYERS), k=FOUND, made=made)
+        for kind, metric in kinds:
+            found, out = [path(f"{kind}-{layer}") for layer in LAYERS], path(f"{kind}-{metric}-{name}")
+            distances.measure(seen, found, out, representative=kind, metric=metric, made=made)
+
+    def sets(kind: str) -> dict[str, Path]:
+        return {name: path(f"{kind}-{name}") for name in ("original", "attack", "other")}
+
+    others = {"activations": sets("seen"), "neighbours": sets("near"), "joint": {"joint": path("joint")}}
+    others["gaussians"] = {name: path(f"centroid-{name}") for name in LAYERS}
+    return {f"{r}-{m}": Run(distances=sets(f"{r}-{m}"), **others) for r, m in kinds}
 
 
 def lstm(**changed) -> LSTM:
@@ -151,6 +195,96 @@ def test_a_detector_learns_what_there_is_to_learn(run, name):
     if isinstance(detector, LSTM | MLP):
         assert len(history) == 15
         assert history[-1]["loss"] < history[0]["loss"]
+
+
+STILL = DETECTORS | {
+    "lstm": lambda: lstm(epochs=2),
+    "lstm, standard": lambda: lstm(epochs=2, scale="standard"),
+    "lstm, raw": lambda: lstm(epochs=2, scale="raw"),
+    "lstm, bidirectional": lambda: lstm(epochs=2, bidirectional=True),
+    "mlp": lambda: mlp(epochs=2),
+    "mlp, standard": lambda: mlp(epochs=2, scale="standard"),
+    "fisher_mlp": lambda: FisherMLP(**PERCEPTRON | {"epochs": 2}),
+    "knn": lambda: KNN(layer="best", k=[1, 5]),
+}
+
+
+def finite_and_blind(run: Run, detector) -> None:
+    known = ["original", "attack"]
+    history = detector.fit(Versions(run, TRAIN, known), Versions(run, VALIDATION, known), seed=0)
+    scores = detectors.scored(detector, Versions(run, TEST), "a")
+    assert np.isfinite(scores).all()
+    # Over a deviation that is rounding alone, 20 is more than that.
+    assert np.abs(scores).max() < 1e9
+    assert {row["validation_auc"] for row in history} == {0.5}
+
+
+@pytest.mark.parametrize("name", STILL)
+def test_features_that_never_vary_give_finite_scores(still, name):
+    """In training; in the test an attack moves them, which divided by a deviation of 0 would be no number."""
+    finite_and_blind(still["medoid-l2"], STILL[name]())
+
+
+@pytest.mark.parametrize("scale", ["layer", "standard", "raw"])
+@pytest.mark.parametrize("measure", ["medoid-cosine", "centroid-l2", "centroid-cosine"])
+def test_distances_that_never_vary_give_finite_scores(still, measure, scale):
+    finite_and_blind(still[measure], Logistic(c=[1], scale=scale))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_not_finite_is_an_error_with_all_that_it_is_of(
+    run, made, tmp_path, write_store, write_table, value
+):
+    """A metric would rank it: NaN as the highest of all."""
+    logits = store.read(run.activations["attack"])["logits"][:]
+    logits[110, 0] = value
+    arrays = {
+        name: store.read(run.activations["attack"])[name][:] for name in (*LAYERS, "predicted", "label")
+    }
+    broken = write_store("a-broken", arrays | {"logits": logits}, layers=list(LAYERS))
+    moved = Run(activations={"original": run.activations["original"], "attack": broken})
+    role = np.select([np.arange(120) < 80, np.arange(120) < 100], ["train", "validation"], "test")
+    folds = write_table("folds", pd.DataFrame({"source": np.arange(120), "label": 0, "fold-0": role}))
+    about = {"name": "mine", "protocols": ["known"], "fold": 0, "seed": 3}
+    of = {"method": "energy", "options": {"temperature": 1}}
+    paths = tmp_path / "model.pt", tmp_path / "history.zarr.zip"
+    detectors.train(moved, folds, *paths, made=made, **of, **about)
+    message = r"detector 'mine', fold 0, seed 3 \(known all\): 1 of 40 scores are not finite, .* source 110 in attack"
+    with pytest.raises(ValueError, match=message):
+        detectors.evaluate(moved, folds, paths[0], tmp_path / "scores.zarr.zip", made=made, **about)
+    assert not (tmp_path / "scores.zarr.zip").exists()
+
+
+@pytest.mark.parametrize("make", [lstm, mlp, lambda **o: FisherMLP(**PERCEPTRON | {"weight_decay": 0.0} | o)])
+def test_a_training_that_diverges_ends_with_what_to_do(run, make):
+    detector = make(lr=1e38, epochs=3)
+    with pytest.raises(ValueError, match=r"training loss of epoch \d is (nan|inf): .* smaller lr"):
+        detector.fit(Versions(run, TRAIN), Versions(run, VALIDATION), seed=0)
+
+
+def test_what_a_training_says_is_said_of_its_detector_fold_and_case(run, made, tmp_path, write_table):
+    role = np.select([np.arange(120) < 80, np.arange(120) < 100], ["train", "validation"], "test")
+    folds = write_table("folds", pd.DataFrame({"source": np.arange(120), "label": 0, "fold-0": role}))
+    options = {"hidden": 4, "epochs": 2, "batch_size": 32, "lr": 1e38, "scale": "raw"}
+    with pytest.raises(ValueError, match=r"detector 'mine', fold 0, seed 3 \(known all\): the training loss"):
+        detectors.train(
+            run, folds, tmp_path / "model.pt", tmp_path / "history.zarr.zip", name="mine", protocols=["known"], fold=0,
+            method="mlp", options=options, seed=3, made=made,
+        )  # fmt: skip
+
+
+def test_fisher_reads_the_decomposition_that_is_stored(run, references, made, tmp_path, monkeypatch):
+    """The same scores to the last bit, and nothing is decomposed in the job."""
+    train, validation, test = (Versions(run, part) for part in (TRAIN, VALIDATION, TEST))
+    alone = Fisher(layers=None, ridge=1e-4)
+    alone.fit(train, validation, seed=0)
+    joint = tmp_path / "stored.zarr.zip"
+    gaussians.fit(references, joint, layers=list(LAYERS), joint=True, made=made)
+    stored = Run(activations=run.activations, joint={"stored": joint})
+    monkeypatch.setattr(gaussians, "correlations", lambda covariance: 1 / 0)
+    detector = Fisher(layers=None, ridge=1e-4)
+    detector.fit(Versions(stored, TRAIN), Versions(stored, VALIDATION), seed=0)
+    np.testing.assert_array_equal(detector.score(test), alone.score(test))
 
 
 @pytest.mark.parametrize("name", DETECTORS)

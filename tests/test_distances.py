@@ -67,3 +67,23 @@ def test_any_representative_by_any_metric(rng, write_store, made, tmp_path):
             )
             expected = distances.distances(x, rows, metric)[:, None]
             np.testing.assert_array_equal(store.read(out)["distances"][:], expected.astype(np.float32))
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
+def test_a_distance_that_is_not_finite_is_refused_by_name(write_store, made, tmp_path, value, metric):
+    """NaN activations, and finite ones whose distance is more than float32 holds."""
+    x = np.ones((5, 4), np.float32)
+    x[3] = value
+    seen = write_store(
+        "step", {"layer": x, "label": np.zeros(5, int), "predicted": np.zeros(5, int)}, layers=["layer"]
+    )
+    medoid = write_store("medoid", {"medoid": -np.ones((2, 4), np.float32)}, layer="layer")
+    if metric == "cosine" and value == 3e38:
+        distances.measure(seen, [medoid], tmp_path / "d.zarr.zip", metric=metric, made=made)
+        return
+    with pytest.raises(
+        ValueError, match=r"step.zarr.zip: the distance of source 3 to class 0 at layer layer is (nan|inf)"
+    ):
+        distances.measure(seen, [medoid], tmp_path / "d.zarr.zip", metric=metric, made=made)
+    assert not (tmp_path / "d.zarr.zip").exists()

@@ -1,9 +1,15 @@
+import html
+import warnings
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib.font_manager import fontManager
 
 from detour import figures, metrics
 from detour.protocols import cases
@@ -31,18 +37,18 @@ def test_the_attack_shown_hits_most_targets_or_is_the_one_asked_for(outcomes):
 def stores(rng, write_store, outcomes):
     """Twelve images of three classes, of which an attack fools all or none."""
 
-    def write(fooled: bool):
+    def write(fooled: bool, classes=("ant", "bee", "cat"), *, still=False):
         label = np.arange(12) % 3
         layers = ["first", "second"]
-        common = {"layers": layers, "classes": ["ant", "bee", "cat"]}
+        common = {"layers": layers, "classes": list(classes)}
         paths = {}
         for name in ("original", "attack"):
             wrong = fooled and name == "attack"
             predicted = (label + 1) % 3 if wrong else label
             images = rng.integers(0, 256, (12, 3, 8, 8), dtype=np.uint8)
-            x = {layer: rng.normal(size=(12, 6)).astype(np.float32) for layer in layers}
-            d = np.full((12, 2, 3), 2, np.float32)
-            d[np.arange(12), :, label] = 1
+            x = {layer: rng.normal(size=(12, 6)).astype(np.float32) * (not still) for layer in layers}
+            d = np.full((12, 2, 3), 2, np.float32) * (not still)
+            d[np.arange(12), :, label] = 1 - still
             if wrong:
                 # The detour: the last layer is near the wrong class and far from the true one.
                 d[np.arange(12), 1, label], d[np.arange(12), 1, predicted] = 3, 0.5
@@ -54,7 +60,7 @@ def stores(rng, write_store, outcomes):
                 "activations": write_store(f"activations/{name}", x | known, **common),
                 "distances": write_store(f"distances/{name}", {"distances": d} | known, **common),
             }
-        x = {layer: rng.normal(size=(60, 6)).astype(np.float32) for layer in layers}
+        x = {layer: rng.normal(size=(60, 6)).astype(np.float32) * (not still) for layer in layers}
         reference = write_store("reference/0", x | {"label": np.sort(np.arange(60) % 3)})
         table = outcomes([("original", 1.0, None), ("attack", 0.0 if fooled else 1.0, float(fooled))])
         stage = {key: [paths[name][key] for name in paths] for key in ("images", "activations", "distances")}
@@ -116,21 +122,26 @@ def test_the_path_crosses_where_the_distances_do(stores):
 
 @pytest.fixture
 def tables(write_table, rng) -> dict[str, Path]:
-    """Scores of two detectors under two protocols, and what they amount to."""
+    return tables_of(write_table, rng, ("one", "two"), ("a", "b"))
+
+
+def tables_of(write_table, rng, detectors, attacks) -> dict[str, Path]:
+    """Scores of detectors under two protocols, and what they amount to."""
+    sets = ["original", *attacks]
     scores = pd.concat([
         pd.DataFrame({
             "detector": detector, "protocol": protocol, "seed": 0, "fold": fold, "case": case.name,
             "role": role, "set": name, "source": 20 * fold + np.arange(20),
             "adversarial": int(name != "original"), "score": rng.normal(size=20),
         })
-        for detector in ("one", "two")
+        for detector in detectors
         for protocol in ("known", "transfer")
         for fold in range(2)
-        for case in cases([protocol], ["a", "b"])
-        for role, sets in (("test", ["original", "a", "b"]), ("validation", ["original"]))
-        for name in sets
+        for case in cases([protocol], attacks)
+        for role, part in (("test", sets), ("validation", ["original"]))
+        for name in part
     ])  # fmt: skip
-    verdicts = pd.DataFrame({"set": np.repeat(["original", "a", "b"], 40), "source": np.tile(range(40), 3)})
+    verdicts = pd.DataFrame({"set": np.repeat(sets, 40), "source": np.tile(range(40), len(sets))})
     verdicts[["right", "successful", "hit", "failed"]] = True
     found = metrics.evaluate(scores, verdicts, draws=100, fpr=[0.05], base_rate=0.001, seed=0)
     names = "scores", "metrics", "summary"
@@ -194,3 +205,118 @@ def test_histories_are_the_means_of_each_case_with_what_guessing_gives(write_tab
                 found = table[(table["detector"] == name) & (table["case"] == case)]
                 np.testing.assert_allclose(line.get_ydata(), found.groupby("epoch")[value].mean())
             assert {line.get_ydata()[0] for line in axes.lines if line not in drawn} == {(0.5, 0.6)[row]}
+
+
+# Names of folders, which are names of classes, and what stands in a figure where no font has their characters.
+NAMES = {
+    "$x^$": "$x^$",
+    "$0 5% note": "$0 5% note",
+    r"\frac{a}_b^c & #1~": r"\frac{a}_b^c & #1~",
+    "<b>bold</b>": "<b>bold</b>",
+    "-- a --> comment": "-- a --> comment",
+    "\u732b": r"\u732b",
+    "\u0642\u0637\u0629": "\u0642\u0637\u0629",
+    "\U0001f996": r"\U0001f996",
+    "a\nb\x01\x1b": r"a\nb\x01\x1b",
+    "\udcff.png": r"\udcff.png",
+    "": "",
+}
+
+
+def drawn(name: str, tmp_path: Path, inputs, **told) -> list[str]:
+    """Draw a figure into both of its files; the texts that are in it."""
+    with warnings.catch_warnings(action="error", category=UserWarning):
+        figures.draw(name, tmp_path / "a.svg", tmp_path / "a.pdf", inputs, **told)
+    page = (tmp_path / "a.pdf").read_bytes()
+    assert page.startswith(b"%PDF")
+    assert page.rstrip().endswith(b"%%EOF")
+    parser = ET.XMLParser(target=ET.TreeBuilder(insert_comments=True))
+    root = ET.parse(tmp_path / "a.svg", parser).getroot()
+    return [html.unescape(node.text.strip()) for node in root.iter(ET.Comment)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("figure", ["tsne", "samples"])
+def test_a_class_is_named_as_it_is_or_escaped(stores, tmp_path, figure, name):
+    """Neither read as a formula, which may be no formula, nor drawn as boxes, nor in a file that is no XML."""
+    inputs, told = stores(fooled=True, classes=[name, "bee", "cat"])[figure]
+    texts = " ".join(drawn(figure, tmp_path, inputs, **told)).replace("- -", "--")
+    for word in NAMES[name].split():
+        assert word in texts
+
+
+def test_a_font_that_has_the_character_draws_it(tmp_path, monkeypatch, stores):
+    """Made here, of one square that is the character for a cat: this machine may have none."""
+    builder = FontBuilder(1000)
+    builder.setupGlyphOrder([".notdef", "cat"])
+    builder.setupCharacterMap({ord("\u732b"): "cat"})
+    pen = TTGlyphPen(None)
+    pen.moveTo((100, 0))
+    for point in ((100, 800), (900, 800), (900, 0)):
+        pen.lineTo(point)
+    pen.closePath()
+    glyph = pen.glyph()
+    builder.setupGlyf({".notdef": glyph, "cat": glyph})
+    builder.setupHorizontalMetrics({".notdef": (1000, 0), "cat": (1000, 100)})
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": "Cats", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(tmp_path / "cats.ttf")
+    monkeypatch.setattr(fontManager, "ttflist", [*fontManager.ttflist])
+    fontManager.addfont(tmp_path / "cats.ttf")
+    inputs, told = stores(fooled=True, classes=["\u732b", "bee", "cat"])["samples"]
+    assert "\u732b" in " ".join(drawn("samples", tmp_path, inputs, **told))
+    # And only there: the next figure begins with ours again.
+    assert mpl.rcParams["font.family"] == ["sans-serif"]
+
+
+ODD = ["$x^$", "$0 5% note"], [r"a\b_c^{", "<b> & #"]
+
+
+@pytest.mark.parametrize("figure", ["intervals", "roc", "roc-attacks", "transfer", "histories", "adaptive"])
+def test_detectors_and_attacks_are_named_as_they_are(tmp_path, rng, write_store, write_table, figure):
+    detectors, attacks = ODD
+    paths = tables_of(write_table, rng, detectors, attacks)
+    rows = [
+        {"detector": name, "protocol": "unknown", "case": case, "seed": 0, "fold": 0, "epoch": epoch,
+         "loss": rng.random(), "guessed_loss": 0.5, "validation_auc": rng.random(), "guessed_auc": 0.6}
+        for name in detectors for case in attacks for epoch in (1, 2)
+    ]  # fmt: skip
+    histories = write_table("histories", pd.DataFrame(rows))
+    evaded = {
+        "fold": 0,
+        "images": 4,
+        "succeeded": 3,
+        "flagged": 1,
+        "evaded": 2,
+        "share": 0.5,
+        "low": 0,
+        "high": 1,
+    }
+    table = [{"detector": n, "method": "pgd", "eps": eps} | evaded for n in detectors for eps in (0, 8)]
+    evasion = write_table("adaptive", pd.DataFrame(table))
+    losses = {"eps": np.array([0, 8]), "classification": np.ones((2, 3)), "detection": np.ones((2, 3))}
+    about = {"method": "pgd", "threshold": 0.5}
+    adapted = [write_store(f"adapted-{i}", losses, detector=n, **about) for i, n in enumerate(detectors)]
+    known = {"scores": paths["scores"], "metrics": paths["metrics"]}
+    asked = {"detectors": detectors}
+    inputs, told, expected = {
+        "intervals": ({"summary": paths["summary"]}, {}, detectors),
+        "roc": (known, asked, detectors),
+        "roc-attacks": (known, asked, [*detectors, *attacks]),
+        "transfer": ({"metrics": paths["metrics"]}, asked, [*detectors, *attacks]),
+        "histories": ({"histories": histories}, asked, [*detectors, *attacks]),
+        "adaptive": ({"table": evasion, "adapted": adapted}, {}, detectors),
+    }[figure]
+    texts = " ".join(drawn(figure, tmp_path, inputs, **told))
+    for name in expected:
+        assert name in texts
+
+
+@pytest.mark.parametrize("name", ["path", "tsne", "samples"])
+def test_what_never_varies_is_drawn_all_the_same(stores, tmp_path, name):
+    """No distance in the reference and none to the medoids: there is no unit, and no principal component."""
+    inputs, told = stores(fooled=True, still=True)[name]
+    with warnings.catch_warnings(action="error", category=RuntimeWarning):
+        assert drawn(name, tmp_path, inputs, **told)

@@ -82,3 +82,54 @@ def test_layers_side_by_side_are_one(write_store, made, tmp_path, rng):
     assert found.attrs["widths"] == [2, 3]
     for name in ("mean", "covariance"):
         np.testing.assert_array_equal(found[name][:], expected[name][:])
+
+
+def test_what_varies_by_rounding_alone_does_not_vary(rng, write_store, made, tmp_path):
+    """The mean of equal numbers is not that number: over such a deviation, any change is boundless."""
+    n = 5000
+    x = np.column_stack(
+        [np.full(n, 0.1), rng.normal(size=n), np.full(n, 1e20), 1 + 1e-6 * rng.normal(size=n)]
+    )
+    arrays = {"layer": x.astype(np.float32), "label": np.zeros(n, int), "logits": np.zeros((n, 1))}
+    gaussians.fit([write_store("0", arrays)], tmp_path / "g.zarr.zip", layers=["layer"], made=made)
+    covariance = store.read(tmp_path / "g.zarr.zip")["covariance"][:]
+    still = [0, 2]
+    assert not covariance[still].any()
+    assert not covariance[:, still].any()
+    expected = np.cov(arrays["layer"][:, [1, 3]], rowvar=False, ddof=0, dtype=np.float64)
+    np.testing.assert_allclose(covariance[np.ix_([1, 3], [1, 3])], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("entries", [1, gaussians.ENTRIES])
+def test_the_joint_one_has_the_decomposition_of_its_correlations(
+    shards, made, tmp_path, monkeypatch, entries
+):
+    monkeypatch.setattr(gaussians, "ENTRIES", entries)
+    monkeypatch.setattr(store, "CHUNK_BYTES", 100)
+    plain, joint = tmp_path / "plain.zarr.zip", tmp_path / "joint.zarr.zip"
+    gaussians.fit(shards[0], plain, layers=["layer"], made=made)
+    gaussians.fit(shards[0], joint, layers=["layer"], joint=True, made=made)
+    covariance = store.read(plain)["covariance"][:]
+    found = {name: array[:] for name, array in store.read(joint).arrays()}
+    np.testing.assert_array_equal(found["covariance"], covariance)
+    deviation = np.sqrt(np.diag(covariance))
+    np.testing.assert_allclose(found["unit"], 1 / deviation)
+    vectors = found["vectors"].T
+    correlations = vectors @ np.diag(found["values"]) @ vectors.T
+    np.testing.assert_allclose(correlations, covariance / np.outer(deviation, deviation), atol=1e-12)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(6), atol=1e-12)
+
+
+def test_few_wide_results_are_in_memory_at_once(shards, made, tmp_path, monkeypatch):
+    """Each is the square of the width: eight of 10,240 would be 6.7 GB."""
+    asked = []
+
+    class Watched(Dask):
+        def results(self, tasks, what, at_once=None):
+            asked.append(at_once)
+            return super().results(tasks, what, at_once)
+
+    for entries, expected in ((6 * 6, 1), (6 * 6 * 3, 3), (2**25, gaussians.RESULTS)):
+        monkeypatch.setattr(gaussians, "ENTRIES", entries)
+        gaussians.fit(shards[0], tmp_path / "g.zarr.zip", layers=["layer"], dask=Watched(), made=made)
+        assert asked.pop() == expected

@@ -1,6 +1,7 @@
 import hashlib
 import io
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -166,6 +167,33 @@ def test_reference_images_that_cannot_be_decoded_are_left_out_by_name(folder, wo
     kept = [i for i in range(8) if i not in (1, 4, 5)]
     for pixels, i in zip(torch.cat([x for x, _ in found]), kept, strict=True):
         torch.testing.assert_close(pixels, whole.images[i][0])
+
+
+def test_workers_do_with_a_container_s_shared_memory(folder, monkeypatch, caplog):
+    """64 MB, in which batches find no room: then none is put there, and images and labels are the same."""
+    whole = folder_dataset(folder).reference_images()
+    (folder / "reference" / "cat" / "1.png").write_bytes(b"no image")
+
+    def found():
+        skipped = []
+        batched = list(images.batches(whole, 3, 2, "reference", skipped=skipped))
+        assert len(skipped) == 1
+        return batched
+
+    expected = found()
+    monkeypatch.setattr(images.shutil, "disk_usage", lambda path: SimpleNamespace(free=64 * 2**20))
+    # Forked workers have it too.
+    monkeypatch.setattr(torch.UntypedStorage, "_new_using_fd_cpu", lambda size: 1 / 0)
+    monkeypatch.setattr(torch.UntypedStorage, "_new_using_filename_cpu", lambda size: 1 / 0)
+    monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", lambda self: 1 / 0)
+    caplog.set_level("INFO")
+    for (x, label), (other, its) in zip(found(), expected, strict=True):
+        torch.testing.assert_close((x, label), (other, its), rtol=0, atol=0)
+        assert (x.dtype, label.dtype) == (torch.uint8, torch.int64)
+    assert "/dev/shm has 67 MB free: the workers pass images on through pipes" in caplog.text
+    monkeypatch.setattr(images.shutil, "disk_usage", lambda path: SimpleNamespace(free=64 * 2**30))
+    with pytest.raises(ZeroDivisionError):
+        found()
 
 
 def test_a_file_that_cannot_be_read_is_an_error_and_not_left_out(folder):

@@ -1,3 +1,4 @@
+import os
 import re
 import subprocess
 import sys
@@ -23,7 +24,31 @@ def test_an_uncaught_exception_ends_in_the_log(tmp_path):
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert ran.returncode == 1
     assert ran.stderr.strip() == "KeyError: 'key'"
-    assert re.search(r"(?s)the job failed.*Traceback.*KeyError: 'key'", (tmp_path / "a.log").read_text())
+    # What is wrong comes first, for who reads the end of a log that the workflow prints.
+    log = (tmp_path / "a.log").read_text()
+    assert re.fullmatch(r"(?s)[\d ,:-]+ the job failed: KeyError: 'key'\nTraceback.*KeyError: 'key'\n", log)
+
+
+def test_names_are_logged_whatever_the_locale_and_whatever_their_bytes(tmp_path):
+    script = (
+        f"import logging, os; from detour import logs; logs.to_file({str(tmp_path / 'a.log')!r});"
+        " logging.getLogger('detour.stage').warning('left out: %s', os.fsdecode(b'\\xe4\\xb8\\xad \\xff'));"
+        " raise ValueError('\\u6587 \\udcff')"
+    )
+    environment = os.environ | {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        env=environment,
+        text=True,
+        check=False,
+        encoding="utf-8",
+    )
+    assert "Logging error" not in ran.stderr
+    assert ran.stderr.splitlines()[-1].startswith("ValueError: ")
+    log = (tmp_path / "a.log").read_text("utf-8")
+    assert "\\udcff" in log
+    assert "the job failed: ValueError: \u6587 \\udcff" in log
 
 
 def test_a_warning_of_a_job_is_on_the_console_too(tmp_path):

@@ -82,9 +82,10 @@ def test_weighted_areas_are_those_of_repeated_images(negative, positive, seed):
         assert mcclish == pytest.approx(roc_auc_score(truth, joined, max_fpr=0.3))
 
 
-def test_a_score_that_is_not_a_number_is_refused():
-    with pytest.raises(ValueError, match="1 of 3 are not numbers; if this is a training, it has diverged"):
-        areas.auc(np.array([True, False, True]), np.array([0.1, np.nan, 0.2]))
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_not_finite_is_refused(value):
+    with pytest.raises(ValueError, match="1 of 3 are not finite; if this is a training, it has diverged"):
+        areas.auc(np.array([True, False, True]), np.array([0.1, value, 0.2]))
 
 
 @pytest.mark.parametrize(
@@ -292,3 +293,82 @@ def test_mean_roc_rises_from_corner_to_corner_and_holds_the_mean_auc(rng):
     area = np.trapezoid(mean, metrics.FALSE_POSITIVE_RATES)
     expected = np.mean([roc_auc_score(f["adversarial"], f["score"]) for _, f in good.groupby("fold")])
     assert area == pytest.approx(expected, abs=0.01)
+
+
+def of_weak(scores: pd.DataFrame) -> pd.Series:
+    """The row of one score: of a test image under an attack."""
+    return (scores["fold"] == 1) & (scores["set"] == "weak") & (scores["source"] == 27)
+
+
+UNRANKED = {
+    "nan": (lambda s: s.assign(score=s["score"].mask(of_weak(s))), "the score nan .* is not finite"),
+    "inf": (lambda s: s.assign(score=s["score"].mask(of_weak(s), np.inf)), "the score inf .* is not finite"),
+    "of the validation": (
+        lambda s: s.assign(score=s["score"].mask(s["role"] == "validation")),
+        "is not finite",
+    ),
+    "missing": (lambda s: s[~of_weak(s)], "stands in a set that has fewer scores than another of its fold"),
+    "twice": (lambda s: pd.concat([s, s[of_weak(s)]]), "stands twice"),
+    "a fold less": (
+        lambda s: s[(s["seed"] != 1) | (s["fold"] != 2)],
+        "found 5 trainings of 2 seeds and 3 folds",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", UNRANKED)
+def test_scores_that_have_no_place_in_a_ranking_are_refused_by_name(rng, verdicts, how):
+    """In a ranking of floats NaN is the highest, and what is missing is NaN: an AUC of 1 for nothing."""
+    change, message = UNRANKED[how]
+    scores = scores_of(rng, {"good": 2.0, "blind": 0.0}, seeds=(0, 1))
+    broken = pd.concat([scores[scores["detector"] == "good"], change(scores[scores["detector"] == "blind"])])
+    metrics.evaluate(scores, verdicts, **SETTINGS)
+    with pytest.raises(ValueError, match=f"scores: (?s:.*)blind.*{message}|scores: .*{message}") as error:
+        metrics.evaluate(broken, verdicts, **SETTINGS)
+    assert "blind" in str(error.value)
+
+
+def test_an_image_without_a_verdict_is_refused(rng, verdicts):
+    scores = scores_of(rng, {"good": 2.0})
+    gone = verdicts[(verdicts["set"] != "weak") | (verdicts["source"] != 27)]
+    with pytest.raises(ValueError, match="set weak, source 27 is of an image that has no verdict"):
+        metrics.evaluate(scores, gone, **SETTINGS)
+
+
+# What reads as a number, as nothing or as a truth, and is a name.
+ODD = ["NA", "null", "16", "08", "1e3", "nan", "inf", "True"]
+
+
+def test_names_are_text_whatever_they_look_like(rng, verdicts):
+    """The same numbers as under plain names."""
+    plain = scores_of(rng, {"good": 2.0, "blind": 0.0}, ("known", "unknown", "transfer"))
+    for i in range(0, len(ODD), 2):
+        renamed = dict(
+            zip(["strong", "weak", "good", "blind"], [*ODD[i : i + 2], *ODD[i - 2 : i or None]], strict=True)
+        )
+        odd = plain.replace({"set": renamed, "case": renamed, "detector": renamed})
+        tables = metrics.evaluate(plain, verdicts, **SETTINGS)
+        found = metrics.evaluate(odd, verdicts.replace({"set": renamed}), **SETTINGS)
+        for table, other in zip(tables, found, strict=True):
+            expected = table.replace(dict.fromkeys(("attack", "case", "detector"), renamed))
+            if "cell" in table:
+                cells = {a: b for a, b in renamed.items() if a in ("strong", "weak")}
+                cells |= {
+                    f"{a} > {b}": f"{renamed[a]} > {renamed[b]}"
+                    for a, b in (("strong", "weak"), ("weak", "strong"))
+                }
+                expected["cell"] = expected["cell"].replace(cells)
+            pd.testing.assert_frame_equal(other, expected)
+
+
+def test_rates_that_are_alike_are_two(rng, verdicts):
+    """Rounded to six digits they would be one, with the values of both."""
+    wanted = [0.1234567, 0.1234568, 1e-7]
+    table, _ = metrics.evaluate(scores_of(rng, {"good": 2.0}), verdicts, **SETTINGS | {"fpr": wanted})
+    of = table[(table["attack"] == "weak") & (table["population"] == "all") & (table["originals"] == "all")]
+    assert [m for m in of["measure"] if m.startswith("tpr@")] == [f"tpr@{rate}" for rate in wanted]
+
+
+def test_one_detector_differs_from_none_and_has_the_columns(rng, verdicts):
+    for table in metrics.evaluate(scores_of(rng, {"good": 2.0}), verdicts, **SETTINGS):
+        assert table[["difference", "difference_low", "difference_high"]].isna().all(axis=None)

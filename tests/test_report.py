@@ -63,7 +63,8 @@ def test_what_was_seen_of_the_images_is_said_at_the_top(finished, write_store, t
     skipped = ["r/<b>\\xff.png: cannot be decoded"]
     reference = write_store("0", one, skipped=skipped, turned=["b/0.jpg", "b/1.jpg"])
     tables = {
-        name: finished.results / f"{name}.csv" for name in ("outcomes", "histories", "metrics", "summary")
+        name: finished.results / f"{name}.zarr.zip"
+        for name in ("verdicts", "outcomes", "histories", "metrics", "summary")
     }
     schema = json.loads((ROOT / "schemas/config.schema.json").read_text())
     report.write(

@@ -2,7 +2,7 @@ import json
 
 import torch
 
-from detour import attacks, logs
+from detour import attacks, images, logs
 from detour.attacks import Attack
 from detour.store import Made
 
@@ -12,6 +12,8 @@ settings = json.loads(snakemake.params.settings)
 threads = settings.pop("threads")
 torch.set_num_threads(threads)
 made = Made(settings.copy(), snakemake.params.code, threads)
+if "dataset" in settings:
+    settings["dataset"] = images.dataset(**settings["dataset"])
 attacks.perturb(
     snakemake.input.classifier,
     snakemake.input.images,

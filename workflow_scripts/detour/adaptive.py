@@ -287,7 +287,7 @@ def evade(
     Raises
     ------
     RuntimeError
-        If the attack leaves its budget.
+        If the attack leaves its budget, or the network or the detector gives what is not finite.
     """
     origin = torch.from_numpy(images).to(defence.device).float()
     budget = torch.from_numpy(eps).to(defence.device).float().view(-1, 1, 1, 1)
@@ -306,6 +306,7 @@ def evade(
                 start = _to(aim, seen.distances).detach().clamp_min(torch.finfo(torch.float32).tiny)
             losses = losses_of(seen, x, allowed, aim, start)
         course.append(torch.stack([losses.classification, losses.detection], dim=1).detach())
+        _refuse_unless_finite(course[-1], attack.method, "losses", i)
 
         passes = losses.succeeded & (seen.score <= defence.threshold)
         missed = 2 - losses.succeeded.float() - passes.float()
@@ -316,8 +317,9 @@ def evade(
 
         if i < attack.steps:
             size = attack.step * budget / attack.steps * (1 - i / attack.steps)
-            direction = METHODS[attack.method](losses, attack.weight).sign().float()
-            moving = (moving - size * direction).clamp(low, high)
+            gradient = METHODS[attack.method](losses, attack.weight)
+            _refuse_unless_finite(gradient, attack.method, "gradients", i)
+            moving = (moving - size * gradient.sign().float()).clamp(low, high)
     perturbed = kept.to(torch.uint8).cpu().numpy()
     spent = np.abs(perturbed.astype(np.int16) - images).max((1, 2, 3), initial=0)
     if (spent > eps).any():
@@ -325,6 +327,16 @@ def evade(
         raise RuntimeError(f"{attack.method}: moved a pixel by {spent[row]}, its eps is {eps[row]}")
     classification, detection = torch.stack(course, dim=2).cpu().numpy().transpose(1, 0, 2)
     return Evasion(perturbed, classification, detection)
+
+
+def _refuse_unless_finite(values: Tensor, method: str, what: str, step: int) -> None:
+    """Comparisons with what is not a number are False, and its sign is 0: the image would stay as it is."""
+    finite = values.isfinite().flatten(1).all(1)
+    if not finite.all():
+        raise RuntimeError(
+            f"adaptive.methods: {method}: {what} of step {step} are not finite for {(~finite).sum()} of"
+            f" {len(finite)} images; is the classifier or the detector broken? Check the classifier's weights"
+        )
 
 
 def judge(
@@ -374,7 +386,7 @@ def adapt(
     detector: Differentiable = detectors.load(model)  # type: ignore[assignment]
     run = Run(distances={ORIGINAL: distances}, activations={ORIGINAL: activations})
     genuine = Versions(run, sources(folds, fold, "validation"))
-    limit = threshold(detector.score(genuine), adaptive.fpr)
+    limit = threshold(detectors.scored(detector, genuine, f"detector {name!r}, fold {fold}"), adaptive.fpr)
     if np.isinf(limit):
         raise ValueError(
             f"adaptive.fpr: found {adaptive.fpr}, which needs at least {math.ceil(1 / adaptive.fpr) - 1}"

@@ -14,11 +14,11 @@ def auc(adversarial: np.ndarray, scores: np.ndarray) -> float:
     Raises
     ------
     ValueError
-        If a score is not a number.
+        If a score is not finite.
     """
-    if count := np.isnan(scores).sum():
+    if count := (~np.isfinite(scores)).sum():
         raise ValueError(
-            f"scores: {count} of {len(scores)} are not numbers; if this is a training, it has diverged: use a"
+            f"scores: {count} of {len(scores)} are not finite; if this is a training, it has diverged: use a"
             " smaller lr, or scale: layer"
         )
     negative, positive = np.sort(scores[~adversarial]), scores[adversarial]

@@ -22,7 +22,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -37,10 +36,21 @@ from torch import Tensor
 
 from detour import classifiers, store
 from detour.classifiers import LOSS_SCALE, Classifier
-from detour.images import targets
+from detour.images import Known, targets
 from detour.logs import logger, progress
 from detour.seeds import draw
 from detour.store import NO_TARGET, Made
+
+BROKEN = (
+    "attack {!r}: the network gave logits or gradients that are not finite; is the classifier broken? Check"
+    " its weights, or use `precision: float32` where it is another"
+)
+
+# An image to start from, of a class.
+Start = Callable[[int], np.ndarray | None]
+
+# Of each class, so many reference images are tried as a start.
+TRIED = 8
 
 NORMS = {"linf": np.inf, "l2": 2, "l1": 1}
 
@@ -122,14 +132,14 @@ class Batch:
         Classes to aim at; the true ones for an attack without a target.
     seeds
         One per image, for attacks that draw.
-    starts
-        Returns, for each class, an image uint8 [3, H, W] that is classified as it.
+    start
+        Returns, for a class, an image uint8 [3, H, W] that is classified as it; None if there is none.
     """
 
     x: Tensor
     y: Tensor
     seeds: list[int]
-    starts: Callable[[], dict[int, np.ndarray]]
+    start: Start
 
 
 Model = Callable[[Tensor], Tensor]
@@ -162,7 +172,7 @@ def _mifgsm(classifier: Classifier, batch: Batch, attack: Attack) -> Tensor:
         nonlocal momentum
         # The mean in place of the sum scales every g by the same, and an image without a gradient gets none.
         size = gradient.abs().mean((1, 2, 3), keepdim=True)
-        momentum = attack.decay * momentum + torch.where(size > 0, gradient / size, 0)
+        momentum = attack.decay * momentum + torch.where(size == 0, 0, gradient / size)
         return momentum
 
     return _stepped(_with_gradient(classifier, accumulated), batch, attack, attack.stride(1))
@@ -265,19 +275,22 @@ def _spsa_of(classifier: Classifier, x: Tensor, y: Tensor, seed: int, attack: At
 def _hop_skip_jump(classifier: Classifier, batch: Batch, attack: Attack) -> Tensor:
     """Chen et al. 2020, L2: along the boundary of the decision, from an image of another class.
 
-    An image stays unchanged if it fools the classifier already, or if there is no image of a suitable class
-    to start from. The result lies on the boundary, where rounding decides by chance: it is pushed on until
-    its bytes are across.
+    An image stays unchanged if it fools the classifier already, or if there is no reference image of a
+    suitable class to start from; another test image would bring its pixels into folds that do not know it.
+    The result lies on the boundary, where rounding decides by chance: it is pushed on until its bytes are
+    across.
     """
     found, missing = batch.x.clone(), 0
     # Bisection ends at a distance that float32 can resolve.
     gamma = max(1.0, 2.0**-22 * batch.x[0].numel() ** 1.5)
+    classes = range(classifier(batch.x[:1]).shape[1])
     for i, (seed, y) in enumerate(zip(batch.seeds, batch.y.split(1), strict=True)):
         image = batch.x[i : i + 1]
         fools = partial(_fools, classifier, y=y, targeted=attack.targeted)
-        start = next((s for c, s in batch.starts().items() if (c == y.item()) == attack.targeted), None)
         if fools(image):
             continue
+        suitable = (batch.start(c) for c in classes if (c == y.item()) == attack.targeted)
+        start = next((found for found in suitable if found is not None), None)
         if start is None or not fools(other := _pixels(start[None], image.device)):
             missing += 1
             continue
@@ -287,7 +300,9 @@ def _hop_skip_jump(classifier: Classifier, batch: Batch, attack: Attack) -> Tens
                 initial_num_evals=attack.samples, num_iterations=attack.steps, gamma=gamma, verbose=False,
             )[0]  # fmt: skip
     if missing:
-        logger.warning("%s: %d images have no image to start from and stay as they are", attack.name, missing)
+        logger.warning(
+            "%s: %d images have no reference image to start from and stay as they are", attack.name, missing
+        )
     return _across(classifier, batch, found, attack)
 
 
@@ -327,6 +342,10 @@ METHODS: dict[str, Callable[[Classifier, Batch, Attack], Tensor]] = {
 }
 
 
+# Methods that start from reference images: their jobs are told of the dataset.
+FROM_REFERENCE = ("hop_skip_jump",)
+
+
 def _with_gradient(model: Model, change: Callable[[Tensor], Tensor]) -> Model:
     """The same logits; `change` is applied to the gradient of the images."""
 
@@ -342,7 +361,7 @@ def _with_gradient(model: Model, change: Callable[[Tensor], Tensor]) -> Model:
 def _unit(gradient: Tensor) -> Tensor:
     """Each image's gradient over its largest value: CleverHans treats a norm below 1e-6 as zero."""
     size = gradient.abs().amax((1, 2, 3), keepdim=True)
-    return torch.where(size > 0, gradient / size, 0)
+    return torch.where(size == 0, 0, gradient / size)
 
 
 def _pixels(images: np.ndarray, device: torch.device) -> Tensor:
@@ -372,9 +391,44 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _finite(classifier: Classifier, name: str) -> Iterator[None]:
+    """Refuse logits, and gradients of pixels, that are not finite.
+
+    The class and the sign of what is not a number are numbers like others.
+
+    Raises
+    ------
+    RuntimeError
+        At the end, so that no step waits for a GPU.
+    """
+    finite = torch.ones((), dtype=torch.bool, device=classifier.mean.device)
+
+    def see(value: Tensor) -> None:
+        nonlocal finite
+        finite = finite & value.isfinite().all()
+
+    def before(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if inputs[0].requires_grad:
+            inputs[0].register_hook(see)
+
+    def after(module: torch.nn.Module, inputs: tuple[Tensor, ...], logits: Tensor) -> None:
+        see(logits.detach())
+
+    hooks = [classifier.register_forward_pre_hook(before), classifier.register_forward_hook(after)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        # In place of what a method said of it: CleverHans asserts.
+        if not finite:
+            raise RuntimeError(BROKEN.format(name))
+
+
 def adversarial(
     classifier: Classifier, images: np.ndarray, y: np.ndarray, attack: Attack, seeds: list[int],
-    starts: Callable[[], dict[int, np.ndarray]] = dict,
+    start: Start = lambda c: None,
 ) -> np.ndarray:  # fmt: skip
     """Perturb one batch.
 
@@ -387,8 +441,8 @@ def adversarial(
         Classes to aim at; the true ones for an attack without a target.
     seeds
         One per image, for attacks that draw.
-    starts
-        Returns, for each class, an image uint8 [3, H, W] that is classified as it; for `hop_skip_jump`.
+    start
+        Returns, for a class, an image uint8 [3, H, W] that is classified as it, or None; for `hop_skip_jump`.
 
     Returns
     -------
@@ -399,21 +453,25 @@ def adversarial(
     Raises
     ------
     RuntimeError
-        If the attack leaves its budget.
+        If the attack leaves its budget, or the network gives what is not finite.
     """
     if attack.eps == 0:
         return images.copy()
     device = classifier.mean.device
     x = _pixels(images, device)
-    batch = Batch(x, torch.from_numpy(y).to(device), seeds, starts)
-    found = METHODS[attack.method](classifier, batch, attack).detach()
+    batch = Batch(x, torch.from_numpy(y).to(device), seeds, start)
+    with _finite(classifier, attack.name):
+        found = METHODS[attack.method](classifier, batch, attack).detach()
+    if not found.isfinite().all():
+        raise RuntimeError(BROKEN.format(attack.name))
     eps = np.inf if attack.eps is None else attack.eps
     original = x.mul(255).round()
     within = _size(found * 255 - original, attack) <= eps + _size(torch.full_like(x[:1], SLACK), attack)
     while (over := within & (_size(found.mul(255).round() - original, attack) > eps)).any():
         found[over] = torch.lerp(x[over], found[over], 0.99)
     spent = _size(found.mul(255).round() - original, attack).amax().item()
-    if spent > eps:
+    # Not `spent > eps`, which is False for what is not a number.
+    if not spent <= eps:
         raise RuntimeError(
             f"attack {attack.name!r}: changed an image by {spent:g} in {attack.norm}, its eps is {attack.eps}"
         )
@@ -425,19 +483,23 @@ def _size(change: Tensor, attack: Attack) -> Tensor:
     return torch.linalg.vector_norm(change.double().flatten(1), NORMS[attack.norm], dim=1)
 
 
-def exemplars(classifier: Classifier, images: Any, batch_size: int) -> dict[int, np.ndarray]:
-    """For each class, the first of the images, uint8 [n, 3, H, W], that is classified as it."""
-    first: dict[int, np.ndarray] = {}
-    for start in range(0, images.shape[0], batch_size):
-        block = images[start : start + batch_size]
-        for c, image in zip(_predicted(classifier, block).tolist(), block, strict=True):
-            first.setdefault(c, image)
-    return first
+def start_of(classifier: Classifier, dataset: Known, name: str, c: int) -> np.ndarray | None:
+    """The first of a class's first reference images that is classified as it, uint8 [3, H, W]; None: none."""
+    images = dataset.reference_images([c])
+    for i in range(min(TRIED, len(images.names))):
+        match images.images[i]:
+            # What cannot be decoded is left out of the reference, too.
+            case str():
+                continue
+            case (image, _) if _predicted(classifier, image.numpy()[None], name) == c:
+                return image.numpy()
+    return None
 
 
 def perturb(
     classifier: str | Path, images: str | Path, out: str | Path, *,
     attack: Attack, seed: int, batch_size: int, device: str, made: Made, precision: str = "float32",
+    dataset: Known | None = None,
 ) -> None:  # fmt: skip
     """Store the perturbed version of a store of images, row for row.
 
@@ -449,6 +511,13 @@ def perturb(
         Seed of this run; the draws of an image depend on it, the attack's name and the image's key.
     precision
         Precision in which gradients are computed; see `detour.classifiers.load`.
+    dataset
+        Whose reference images `hop_skip_jump` starts from.
+
+    Raises
+    ------
+    RuntimeError
+        If the attack leaves its budget, or the network gives what is not finite.
 
     Notes
     -----
@@ -457,7 +526,11 @@ def perturb(
     """
     net = classifiers.load(classifier, classifiers.device_of(device), precision)
     original = store.read(images)
-    start_images = cache(partial(exemplars, net, original["images"], batch_size))
+    if attack.method in FROM_REFERENCE and dataset is None:
+        raise ValueError(
+            f"attack {attack.name!r}: {attack.method} starts from the reference, and needs a dataset"
+        )
+    found = cache(partial(start_of, net, dataset, attack.name)) if dataset else lambda c: None
     label, source, keys = (original[name][:] for name in ("label", "source", "key"))
     target = original["target"][:]
     if attack.target == "random":
@@ -472,10 +545,15 @@ def perturb(
             y, aimed = label[rows], np.full_like(label[rows], NO_TARGET)
             if attack.targeted:
                 y = aimed = target[rows]
-            perturbed = adversarial(net, original["images"][rows], y, attack, seeds, start_images)
+            try:
+                perturbed = adversarial(net, original["images"][rows], y, attack, seeds, found)
+                predicted = _predicted(net, perturbed, attack.name)
+            except RuntimeError as error:
+                where = f"{images}, sources {source[rows][0]} to {source[rows][-1]}"
+                raise RuntimeError(f"{where}: {error}") from error
             yield {
                 "images": perturbed,
-                "predicted": _predicted(net, perturbed),
+                "predicted": predicted,
                 "label": label[rows],
                 "target": aimed,
                 "source": source[rows],
@@ -487,5 +565,8 @@ def perturb(
 
 
 @torch.inference_mode()
-def _predicted(classifier: Classifier, images: np.ndarray) -> np.ndarray:
-    return classifier(_pixels(images, classifier.mean.device)).argmax(1).cpu().numpy()
+def _predicted(classifier: Classifier, images: np.ndarray, name: str) -> np.ndarray:
+    logits = classifier(_pixels(images, classifier.mean.device))
+    if not logits.isfinite().all():
+        raise RuntimeError(BROKEN.format(name))
+    return logits.argmax(1).cpu().numpy()

@@ -51,8 +51,7 @@ def digest(script: str | Path, *modules: str) -> str:
 def libraries(script: str | Path, *modules: str) -> dict[str, str]:
     """Feature releases (`2.15` of 2.15.1) of the libraries that a script gets its numbers from.
 
-    Parameters are those of `digest`. What is imported only where it is needed, as scikit-learn by the digits,
-    does not count.
+    Parameters are those of `digest`. What a function imports where it needs it counts like the rest.
     """
     script = Path(script).resolve()
     names = {name for path in _reached(script, modules) for name in _meaning(path, script.parent).imported}
@@ -124,12 +123,5 @@ def _meaning(path: Path, root: Path) -> _Meaning:
             names.update([module, *(f"{module}.{alias.name}" for alias in node.names)])
         elif isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
-    imported = frozenset(
-        name.split(".")[0]
-        for node in tree.body
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in (
-            [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-        )
-    )
+    imported = frozenset(name.split(".")[0] for name in names)
     return _Meaning(ast.unparse(tree), _files(names, root), imported)

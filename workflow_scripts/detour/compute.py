@@ -10,9 +10,10 @@ import operator
 import pickle
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
@@ -33,6 +34,9 @@ ROUND = 8
 
 # Time within which a cluster has to answer.
 SECONDS = 10
+
+# Time without any worker, after there were some, until it is an error.
+WITHOUT_WORKERS = 120
 
 OR_HERE = "or compute in the job itself with `dask.scheduler: threads`"
 
@@ -60,7 +64,7 @@ class Dask:
     workers: int = 2
     options: dict[str, Any] = field(default_factory=dict)
 
-    def results(self, tasks: Sequence[Callable[[], T]], what: str) -> Iterator[T]:
+    def results(self, tasks: Sequence[Callable[[], T]], what: str, at_once: int | None = None) -> Iterator[T]:
         """Results in the order of the tasks; only those of one round are in memory.
 
         Parameters
@@ -69,14 +73,16 @@ class Dask:
             They name files by absolute paths: a worker has its own working directory.
         what
             What the tasks are, in the words of the log.
+        at_once
+            Tasks per thread in one round; None: `ROUND`.
 
         Raises
         ------
         ValueError
-            If the scheduler cannot be reached or used.
+            If the scheduler cannot be reached or used, or its last worker is lost.
         """
         with self._started() as (compute, threads):
-            for found in progress(_rounds(tasks, compute, threads), len(tasks), what, len):
+            for found in progress(_rounds(tasks, compute, threads, at_once or ROUND), len(tasks), what, len):
                 yield from found
 
     @contextmanager
@@ -94,11 +100,11 @@ class Dask:
                     yield _by(scheduler="processes", pool=pool, chunksize=1), lambda: self.threads
             case "slurm":
                 with self._slurm() as cluster, self._client(cluster) as client:
-                    yield _on(client), lambda: sum(client.nthreads().values())
+                    yield _on(client, self._where), lambda: sum(client.nthreads().values())
             case address:
                 self._knock(address)
                 with self._client(address) as client:
-                    yield _on(client), lambda: sum(client.nthreads().values())
+                    yield _on(client, self._where), lambda: sum(client.nthreads().values())
 
     def _knock(self, address: str) -> None:
         """Check that a scheduler answers; a client waits for ever for one that listens but is silent."""
@@ -125,8 +131,7 @@ class Dask:
         with client:
             logger.info("dask.scheduler: %s, dashboard %s", client.scheduler.address, client.dashboard_link)
             if not client.nthreads():
-                where = "see `squeue` and their log" if self.scheduler == "slurm" else "see `dask worker`"
-                logger.warning("dask.scheduler: no workers yet, waiting for them; %s", where)
+                logger.warning("dask.scheduler: no workers yet, waiting for them; %s", self._where)
             try:
                 yield client
             except (OSError, CancelledError) as error:
@@ -136,6 +141,11 @@ class Dask:
                     f"dask.scheduler: lost the scheduler at {client.scheduler.address} ({error!r}); see what"
                     f" its log says and run again, {OR_HERE}"
                 ) from error
+
+    @property
+    def _where(self) -> str:
+        """Where a person looks for workers."""
+        return "see `squeue` and their log" if self.scheduler == "slurm" else "see `dask worker`"
 
     @contextmanager
     def _slurm(self) -> Iterator[Any]:
@@ -178,12 +188,12 @@ THREAD = Dask()
 
 
 def _rounds(
-    tasks: Sequence[Callable[[], T]], compute: Compute, threads: Callable[[], int]
+    tasks: Sequence[Callable[[], T]], compute: Compute, threads: Callable[[], int], at_once: int
 ) -> Iterator[Sequence[T]]:
     """Results of some tasks at a time; workers may come and go in between."""
     start = 0
     while start < len(tasks):
-        stop = start + ROUND * max(1, threads())
+        stop = start + at_once * max(1, threads())
         yield compute(tasks[start:stop])
         start = stop
 
@@ -194,23 +204,53 @@ def _by(**scheduler: Any) -> Compute:
     return lambda tasks: dask.compute(*map(call, tasks), **scheduler)
 
 
-def _on(client: Any) -> Compute:
+def _on(client: Any, where: str) -> Compute:
     """A function that computes tasks on a cluster.
 
     Its scheduler and workers do not need this library: a task reaches them as bytes that contain the code of
     this job, so that no worker uses older code that it has imported.
     """
+    from distributed import wait
+
+    had_workers = False
     call = dask.delayed(compose(operator.call, pickle.loads), name="task", pure=False)
 
     def compute(tasks: Sequence[Callable[[], Any]]) -> Sequence[Any]:
+        nonlocal had_workers
         cloudpickle.register_pickle_by_value(detour)
         try:
             sent = [cloudpickle.dumps(partial(_in_one_thread, task)) for task in tasks]
         finally:
             cloudpickle.unregister_pickle_by_value(detour)
-        return dask.compute(*map(call, sent), scheduler=client)
+        futures = client.compute([call(each) for each in sent])
+        left, lost = futures, None
+        while left and all(future.status != "error" for future in futures):
+            with suppress(TimeoutError):
+                wait(left, timeout=1, return_when="FIRST_COMPLETED")
+            left = [future for future in left if not future.done()]
+            if client.nthreads():
+                had_workers, lost = True, None
+            elif had_workers:
+                lost = _without_workers(lost, where)
+        return client.gather(futures)
 
     return compute
+
+
+def _without_workers(since: float | None, where: str) -> float:
+    """When the last worker was lost; a warning at first, later an error."""
+    now = time.monotonic()
+    if since is None:
+        logger.warning(
+            "dask.scheduler: lost the last worker, waiting %d s for another; %s", WITHOUT_WORKERS, where
+        )
+        return now
+    if now - since > WITHOUT_WORKERS:
+        raise ValueError(
+            f"dask.scheduler: lost the last worker, and no other came within {WITHOUT_WORKERS} s; {where},"
+            f" start workers and run again, {OR_HERE}"
+        )
+    return since
 
 
 def _in_one_thread(task: Callable[[], T]) -> T:

@@ -89,4 +89,13 @@ def _block(
     """Distances of some rows at the layer of the representatives."""
     found = store.read(representatives)
     x = store.read(activations)[found.attrs["layer"]][rows]
-    return distances(x, found[REPRESENTATIVES[representative]][:], metric).astype(np.float32)
+    with np.errstate(over="ignore"):
+        measured = distances(x, found[REPRESENTATIVES[representative]][:], metric).astype(np.float32)
+    if not np.isfinite(measured).all():
+        source, c = np.argwhere(~np.isfinite(measured))[0]
+        raise ValueError(
+            f"{activations}: the distance of source {rows.start + source} to class {c} at layer"
+            f" {found.attrs['layer']} is {measured[source, c]}, expected a finite number; is the classifier"
+            " broken? Check its weights"
+        )
+    return measured

@@ -12,6 +12,7 @@ from cycler import cycler
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.font_manager import findfont, fontManager, get_font
 from matplotlib.ticker import MaxNLocator
 from sklearn.manifold import TSNE
 from sklearn.preprocessing import StandardScaler
@@ -43,9 +44,31 @@ STYLE = {
     "legend.framealpha": 0.85,
     "pdf.fonttype": 42,
     "savefig.bbox": "tight",
+    # Names are text: a dollar begins no formula.
+    "text.parse_math": False,
     # The same figure is the same bytes.
     "svg.hashsalt": "detour",
 }
+
+
+def legible(names: Sequence[str]) -> list[str]:
+    """Names as a figure can draw them, whatever their script.
+
+    Fonts of this machine that have the characters which ours lacks are added to those that matplotlib draws
+    with. What no font has is written as Python escapes it, in place of an empty box.
+    """
+    ours = get_font(findfont("DejaVu Sans")).get_charmap()
+    missing = {ord(c) for name in names for c in name} - ours.keys()
+    if missing:
+        for font in sorted(fontManager.ttflist, key=lambda font: (font.weight != 400, font.name, font.fname)):
+            # Not a font of boxes for all there is, nor one of coloured pictures, which is not drawn.
+            file = get_font(font.fname)
+            usable = file.scalable and "LastResort" not in font.fname
+            if usable and (found := missing & file.get_charmap().keys()):
+                mpl.rcParams["font.family"] = [*mpl.rcParams["font.family"], font.name]
+                missing -= found
+    escaped = {c: chr(c).encode("unicode_escape").decode() for c in missing}
+    return [name.translate(escaped) for name in names]
 
 
 def intervals(summary: str | Path) -> Figure:
@@ -221,7 +244,7 @@ def tsne(
     true, taken = int(label[source]), int(after[source])
     others = [c for c in partners if c not in (true, taken)]
     classes = [true, taken, *others[:1]]
-    names = [shorten(name, 30, placeholder="...") for name in store.read(images).attrs["classes"]]
+    names = [shorten(name, 30, placeholder="...") for name in legible(store.read(images).attrs["classes"])]
     rows = _reference_rows(references, classes, size, seed)
     layers = list(original.attrs["layers"])
     depths = [layers[i] for i in np.unique(np.linspace(0, len(layers) - 1, 4).round().astype(int))]
@@ -232,7 +255,9 @@ def tsne(
         points += [original[layer][:][[source, partners[taken][0]]], attacked[layer][:][[source]]]
         x = StandardScaler().fit_transform(np.concatenate(points))
         perplexity = min(30, (len(x) - 1) / 3)
-        flat = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(x)
+        # Where nothing varies, there are no principal components to begin with.
+        init = "pca" if x.any() else "random"
+        flat = TSNE(perplexity=perplexity, init=init, random_state=seed).fit_transform(x)
         belongs = np.concatenate([which for _, _, which in rows])
         for colour, c in zip([BLUE, VERMILION, "0.6"], classes, strict=False):
             members = flat[: len(belongs)][belongs == c]
@@ -289,6 +314,8 @@ def layer_path(distances: Paths, outcomes: str | Path, *, attack: str | None) ->
     layers = list(original.attrs["layers"])
     own = original["distances"][:][np.arange(len(label)), :, label]
     unit = np.median(own[before == label], axis=0)
+    # A layer at which every original is its class's medoid has no unit: a gap in the lines.
+    unit[unit == 0] = np.nan
 
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
     for panel, group, title in (
@@ -300,7 +327,8 @@ def layer_path(distances: Paths, outcomes: str | Path, *, attack: str | None) ->
             (label[fooled], BLUE, "to the true class"),
             (after[fooled], VERMILION, "to the class it is taken for after the attack"),
         ):
-            low, middle, high = np.quantile(far[np.arange(len(c)), :, c] / unit, [0.25, 0.5, 0.75], axis=0)
+            relative = far[np.arange(len(c)), :, c] / unit
+            low, middle, high = np.quantile(relative, [0.25, 0.5, 0.75], axis=0)
             panel.plot(layers, middle, color=colour, marker="o", ms=3, label=text)
             panel.fill_between(layers, low, high, color=colour, alpha=0.18, lw=0)
         panel.axhline(1, color="0.7", lw=0.8, ls=":")
@@ -319,7 +347,7 @@ def samples(
     stored = {name: store.read(path) for name, path in named(images).items()}
     predicted = {name: store.read(path)["predicted"][:] for name, path in named(activations).items()}
     sets = list(stored)
-    label, classes = stored[ORIGINAL]["label"][:], stored[ORIGINAL].attrs["classes"]
+    label, classes = stored[ORIGINAL]["label"][:], legible(stored[ORIGINAL].attrs["classes"])
     right = predicted[ORIGINAL] == label
     # Fooled ones first, of different classes as far as there are any.
     order = np.lexsort((np.arange(len(label)), ~(right & (predicted[shown] != label))))

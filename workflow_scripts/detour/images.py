@@ -2,8 +2,10 @@
 
 import hashlib
 import logging
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -256,6 +258,9 @@ def _labelled(files: _Files, target: np.ndarray | None = None) -> Labelled:
 # A new dataset is one class and one line here, its options in the schema, and its checks in `detour.config`.
 DATASETS: dict[str, type[Known]] = {"digits": Digits, "image_folder": Folder, "nips2017": Nips2017}
 
+# Free shared memory that a worker is to have: some batches of 64 of ImageNet's images, 10 MB each.
+SHARED = 100 * 10**6
+
 # Images decoded at once; no result depends on it.
 BATCH = 64
 
@@ -306,8 +311,8 @@ def batches(
         num_workers=workers,
         # Forked: a started interpreter would run the job's script again, which no `__main__` guards.
         multiprocessing_context="fork" if workers else None,
-        collate_fn=collated,
         pin_memory=pinned,
+        **loaders(workers),
     )
     wrong: list[str] = []
     asking: list[str] = []
@@ -321,7 +326,8 @@ def batches(
         asking += asked
         if batch:
             lost -= set(batch[1].tolist())
-            yield batch
+            x, label = (torch.as_tensor(part) for part in batch)
+            yield x, label
     if lost:
         first = shown(images.names[images.label.tolist().index(min(lost))])
         raise ValueError(
@@ -340,12 +346,36 @@ def batches(
             turned += asking
 
 
-def collated(items: list[Any]) -> tuple[Any, list[str], list[str]]:
+def loaders(workers: int) -> dict[str, Any]:
+    """How workers pass batches on: through shared memory, or through pipes where there is too little of it.
+
+    Docker gives a container 64 MB; a batch that finds no room would kill its worker.
+    """
+    try:
+        free = shutil.disk_usage("/dev/shm").free
+    except OSError:
+        # Elsewhere shared memory is no file system.
+        return {"collate_fn": collated}
+    if not workers or free >= workers * SHARED:
+        return {"collate_fn": collated}
+    logger.info("/dev/shm has %d MB free: the workers pass images on through pipes", free // 10**6)
+    return {"collate_fn": partial(collated, stacked=_arrays)}
+
+
+def collated(
+    items: list[Any], stacked: Callable[[list[Any]], Any] = default_collate
+) -> tuple[Any, list[str], list[str]]:
     """Items of `Labelled.images` as a batch, or None; what is wrong with others; which ask to be turned."""
     good = [item for item in items if not isinstance(item, str)]
     turned = [name for _, _, *names in good for name in names if name]
     problems = [item for item in items if isinstance(item, str)]
-    return default_collate([item[:2] for item in good]) if good else None, problems, turned
+    return stacked([item[:2] for item in good]) if good else None, problems, turned
+
+
+def _arrays(pairs: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """A batch as arrays, which are sent whole: torch stacks a worker's tensors in shared memory."""
+    pixels, label = zip(*pairs, strict=True)
+    return np.stack([image.numpy() for image in pixels]), np.array(label)
 
 
 def targets(labels: np.ndarray, classes: int, seed: int, purpose: str, keys: np.ndarray) -> np.ndarray:

@@ -20,8 +20,10 @@ def to_file(path: str | Path) -> None:
     Detour's own warnings go to the console too.
     """
     logging.basicConfig(
-        filename=path, filemode="w", encoding="utf-8", level=logging.INFO, format="%(asctime)s %(message)s"
-    )
+        filename=path, filemode="w", level=logging.INFO, format="%(asctime)s %(message)s",
+        # Names of files are written whatever the locale, and whatever bytes they have.
+        encoding="utf-8", errors="backslashreplace",
+    )  # fmt: skip
     console = logging.StreamHandler()
     console.setLevel(logging.WARNING)
     # What is critical is a failure, whose last line the hook below prints.
@@ -31,8 +33,8 @@ def to_file(path: str | Path) -> None:
     logging.captureWarnings(capture=True)
 
     def excepthook(*error: Any) -> None:
-        logger.critical("the job failed", exc_info=error)
-        # The workflow prints the log of a failed job; a second traceback would bury its last line.
+        # What is wrong comes first: the workflow prints the log of a failed job, with the traceback.
+        logger.critical("the job failed: %s: %s", error[0].__name__, error[1], exc_info=error)
         print(f"{error[0].__name__}: {error[1]}", file=sys.stderr)
 
     sys.excepthook = excepthook

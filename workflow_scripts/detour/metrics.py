@@ -173,12 +173,57 @@ def evaluate(
         The same of two measures: `auc` (of `known`, all attacks together; else the mean of the cells, which
         in `transfer` are those of attacks other than the known one), and `worst`, the least of the cells,
         whose name is in `cell`.
+
+    Raises
+    ------
+    ValueError
+        If a score is not finite, stands twice or is missing, or an image has no verdict: none of these has a
+        place in a ranking.
     """
+    _refuse_incomplete(scores, verdicts)
     # Where there is nothing to be averaged, NaN is the answer.
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
         measured = _everything(scores, verdicts, draws, fpr, base_rate, seed)
         metrics = _described(measured, ["detector", "seeds"])
         return metrics, _described(_summarised(measured), ["detector", "seeds", "cell"])
+
+
+# What a score is of, besides its image.
+FITTED = ["detector", "protocol", "case", "seed", "fold"]
+
+
+def _refuse_incomplete(scores: pd.DataFrame, verdicts: pd.DataFrame) -> None:
+    """Refuse scores that could not be ranked, or would be in fewer numbers than there are images."""
+    version = [*FITTED, "role", "set", "source"]
+    per_set = [*FITTED, "role", "set"]
+    counts = scores.groupby(per_set, sort=False)["source"].transform("size")
+    most = scores.assign(count=counts).groupby([*FITTED, "role"], sort=False)["count"].transform("max")
+    known = pd.MultiIndex.from_frame(verdicts[["set", "source"]])
+    tested = (scores["role"] == "test").to_numpy()
+    judged = pd.MultiIndex.from_frame(scores[["set", "source"]]).isin(known)
+    problems = {
+        "is not finite": ~np.isfinite(scores["score"].to_numpy(float)),
+        "stands twice": scores.duplicated(version).to_numpy(),
+        "stands in a set that has fewer scores than another of its fold": (counts < most).to_numpy(),
+        "is of an image that has no verdict": tested & ~judged,
+    }
+    for problem, wrong in problems.items():
+        if wrong.any():
+            first = scores[wrong].iloc[0]
+            about = ", ".join(f"{name} {first[name]}" for name in version)
+            raise ValueError(
+                f"scores: {wrong.sum()} of {len(scores)} cannot be ranked: the score {first['score']} of"
+                f" {about} {problem}; delete the folder of this detector under detectors/ and run again"
+            )
+    for (detector, protocol, case), part in scores.groupby(FITTED[:3], sort=False):
+        trainings, seeds, folds = (
+            len(part[key].drop_duplicates()) for key in (["seed", "fold"], "seed", "fold")
+        )
+        if trainings != seeds * folds:
+            raise ValueError(
+                f"scores: {detector}, {protocol} {case}: found {trainings} trainings of {seeds} seeds and"
+                f" {folds} folds, expected one each; run again"
+            )
 
 
 def _everything(
@@ -235,7 +280,7 @@ def _measured(
     for wanted, limit in limits.items():
         rates = mean_of(flagged(negative, limit), weights, np.column_stack([*genuine.values()]))
         for originals, found in zip(genuine, rates, strict=True):
-            yield _Cell(ORIGINAL, originals, "all", f"fpr@{wanted:g}"), found
+            yield _Cell(ORIGINAL, originals, "all", f"fpr@{wanted}"), found
 
     attacks = [name for name in facts if name in test.columns and name != ORIGINAL]
     positive, its_weights = test[attacks].to_numpy().T.ravel(), np.tile(weights, len(attacks))
@@ -252,7 +297,7 @@ def _measured(
         if originals == "all" and not auc_only:
             yield from cells(beaten_high(*against, PARTIAL), originals, "partial_auc")
             for wanted, limit in limits.items():
-                yield from cells(flagged(positive, limit), originals, f"tpr@{wanted:g}")
+                yield from cells(flagged(positive, limit), originals, f"tpr@{wanted}")
 
 
 def _groups(
@@ -336,6 +381,8 @@ def _described(measured: Sequence[Measured], unlike: Sequence[str]) -> pd.DataFr
         shifted = not row.key["measure"].startswith("precision@")
         found = {"value": row.samples[0], "std": np.nanstd(row.points, ddof=1)}
         found |= _interval(row.samples, shifted, least=0)
+        # The first detector has none; with one detector, the columns are there all the same.
+        found |= dict.fromkeys(("difference", "difference_low", "difference_high"), np.nan)
         if row.key["detector"] != first and alike(row) in compared:
             differs = row.samples - compared[alike(row)]
             found["difference"] = differs[0]

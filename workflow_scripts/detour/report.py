@@ -4,6 +4,7 @@ import base64
 import logging
 import platform
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def write(
     histories: str | Path, metrics: str | Path, summary: str | Path, config: dict[str, Any],
     notes: Sequence[str] = (),
 ) -> None:  # fmt: skip
-    """Fill the template.
+    """Fill the template, and in the captions what was asked for.
 
     Parameters
     ----------
@@ -59,10 +60,15 @@ def write(
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    page = environment.from_string(Path(template).read_text(encoding="utf-8")).render(
+    base_rate = odds(config["metrics"]["base_rate"])
+    page = environment.from_string(Path(template).read_text("utf-8")).render(
         config=config,
-        settings=yaml.safe_dump(config, sort_keys=False),
-        captions={Path(path).stem: Path(path).read_text(encoding="utf-8").strip() for path in captions},
+        base_rate=base_rate,
+        settings=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+        captions={
+            Path(path).stem: Path(path).read_text("utf-8").strip().replace("{base_rate}", base_rate)
+            for path in captions
+        },
         figures={Path(path).stem: _embedded(path) for path in figures},
         measured=measured,
         # Of this protocol every attack is a case of its own.
@@ -87,7 +93,13 @@ def write(
         all=ALL,
     )
     with written(out) as part:
-        part.write_text(page, encoding="utf-8")
+        part.write_text(page, "utf-8")
+
+
+def odds(rate: float) -> str:
+    """A rate in words, exactly as it was asked for: `1 in 1,000`."""
+    share = Fraction(str(rate))
+    return f"{share.numerator:,} in {share.denominator:,}"
 
 
 def _embedded(path: str | Path) -> Markup:

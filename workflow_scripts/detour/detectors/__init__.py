@@ -85,7 +85,10 @@ def train(
             part = {role: Versions(run, found, sets) for role, found in sourced.items()}
             fitted = detector(method, **options)
             drawn = int(draw(seed, str(case), fold).integers(2**31))
-            passes = fitted.fit(part["train"], part["validation"], seed=drawn)
+            try:
+                passes = fitted.fit(part["train"], part["validation"], seed=drawn)
+            except ValueError as error:
+                raise ValueError(f"detector {name!r}, fold {fold}, seed {seed} ({case}): {error}") from error
             fitted_states[str(case)] = fitted.state()
             about = {"detector": name, "protocol": case.protocol, "case": case.name}
             adversarial = part["validation"].adversarial
@@ -116,6 +119,31 @@ def _restored(saved: dict[str, Any], case: str) -> Detector:
     return detector(saved["method"], **saved["options"]).restored(saved["states"][case])
 
 
+def scored(fitted: Detector, versions: Versions, what: str) -> np.ndarray:
+    """Scores of a detector, float64 [m]: finite, so that each has its place among the others.
+
+    Parameters
+    ----------
+    what
+        The detector, its fold and its case, for the error.
+
+    Raises
+    ------
+    ValueError
+        If a score is not finite.
+    """
+    scores = fitted.score(versions)
+    wrong = np.flatnonzero(~np.isfinite(scores))
+    if len(wrong):
+        first = wrong[0]
+        raise ValueError(
+            f"{what}: {len(wrong)} of {len(scores)} scores are not finite, the first is {scores[first]}, of"
+            f" source {versions.source[first]} in {versions.set[first]}; use another `scale` or a smaller"
+            " `lr` where it has them, or leave the detector out"
+        )
+    return scores
+
+
 def evaluate(
     run: Run, folds: str | Path, model: str | Path, out: str | Path, *,
     name: str, protocols: Sequence[str], seed: int, fold: int, made: Made,
@@ -133,7 +161,7 @@ def evaluate(
     Raises
     ------
     ValueError
-        If the detector was trained or validated on a source of the fold's test.
+        If the detector was trained or validated on a source of the fold's test, or a score is not finite.
     """
     part = {role: sources(folds, fold, role) for role in ("validation", "test")}
     saved = states.load(model)
@@ -143,14 +171,15 @@ def evaluate(
                 f"{model}: source {leaked[0]} was in {role} and is in the test of fold {fold} of {folds}"
                 f" ({len(leaked)} such sources), expected none; delete {model} and run again"
             )
-    scored = []
+    rows = []
     for case in cases(protocols, run.attacks):
         fitted = _restored(saved, str(case))
+        what = f"detector {name!r}, fold {fold}, seed {seed} ({case})"
         for role, sets in (("validation", [ORIGINAL]), ("test", [ORIGINAL, *case.tested])):
             versions = Versions(run, part[role], sets)
-            scored.append(pd.DataFrame({
+            rows.append(pd.DataFrame({
                 "detector": name, "protocol": case.protocol, "seed": seed, "fold": fold,
                 "case": case.name, "role": role, "set": versions.set, "source": versions.source,
-                "adversarial": versions.adversarial.astype(int), "score": fitted.score(versions),
+                "adversarial": versions.adversarial.astype(int), "score": scored(fitted, versions, what),
             }))  # fmt: skip
-    tables.write(out, pd.concat(scored, ignore_index=True), made, [*run.paths, folds, model])
+    tables.write(out, pd.concat(rows, ignore_index=True), made, [*run.paths, folds, model])

@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from scipy.linalg import eigh
 from torch import Tensor, nn
 
 from detour import areas, store
+from detour.detectors.linear import mean_loss
 from detour.detectors.versions import Run, Versions
 from detour.logs import progress
 from detour.store import ORIGINAL
@@ -68,7 +68,10 @@ class Fisher:
         with torch.no_grad():
             genuine = self._scores(self._read(originals))
         low, middle, high = np.percentile(genuine, [16, 50, 84], axis=0)
-        self.middle, self.spread = torch.from_numpy(middle), torch.from_numpy((high - low) / 2)
+        spread = (high - low) / 2
+        # What is the same for all genuine images, but for rounding, has no unit of its own.
+        spread = np.where(spread > 10 * np.finfo(spread.dtype).eps * np.abs(middle), spread, 1)
+        self.middle, self.spread = torch.from_numpy(middle), torch.from_numpy(spread)
         return history
 
     def parts(
@@ -171,10 +174,10 @@ class FisherMLP(Fisher):
                 optimizer.step()
                 schedule.step()
                 losses.append(loss.detach())
+            mean = mean_loss(losses, epoch)
             net.eval()
             with torch.inference_mode():
                 auc = areas.auc(truth, net(seen).numpy())
-            mean = float(torch.stack(losses).double().mean())
             history.append({"epoch": epoch, "loss": mean, "guessed_loss": guessed, "validation_auc": auc})
             if auc > best:
                 best, kept = auc, copy.deepcopy(perceptron.state_dict())
@@ -209,18 +212,24 @@ def _whitened(run: Run, layers: tuple[str, ...], ridge: float) -> tuple[Tensor, 
     """Mean [N] of the reference, W [N, N], and of each set all (x - mean) W [n, N]; float64.
 
     W makes the reference white: W W^T = D^-1 (R + ridge I)^-1 D^-1 with the deviations D; a value that never
-    varies has no part in it.
+    varies has no part in it. Where the Gaussian is of other layers than these, R is decomposed here.
     """
     (path,) = run.joint.values()
     joint = store.read(path)
     names = np.repeat(joint.attrs["layers"], joint.attrs["widths"])
     taken = np.concatenate([np.flatnonzero(names == layer) for layer in layers])
     mean = torch.from_numpy(np.average(joint["mean"][:], axis=0, weights=joint["size"][:])[taken])
-    covariance = joint["covariance"][:][np.ix_(taken, taken)]
-    deviation = np.sqrt(np.diag(covariance))
-    unit = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 0)
-    values, vectors = eigh(covariance * unit * unit[:, None])
-    whitening = torch.from_numpy(unit[:, None] * vectors / np.sqrt(np.maximum(values, 0) + ridge))
+    if "vectors" in joint and joint.attrs["layers"] == list(layers):
+        unit, values, vectors = joint["unit"][:], joint["values"][:], joint["vectors"][:].T
+    else:
+        # Imported here: with Dask, which takes as long to import as this detector to train.
+        from detour.gaussians import correlations
+
+        unit, values, vectors = correlations(joint["covariance"][:][np.ix_(taken, taken)])
+    # In place: at the width of all layers, a copy is most of a gigabyte.
+    vectors *= unit[:, None]
+    vectors /= np.sqrt(np.maximum(values, 0) + ridge)
+    whitening = torch.from_numpy(vectors)
     white = {}
     for name, path in run.activations.items():
         group = store.read(path)

@@ -1,5 +1,7 @@
 """Linear: the scale of features, and logistic regression on them or on one number per layer."""
 
+from collections.abc import Sequence
+from math import isfinite
 from typing import Any, Self
 
 import numpy as np
@@ -35,6 +37,23 @@ def scaling(x: Tensor, scale: str) -> tuple[Tensor, Tensor]:
     return mean, torch.where(std > rounding, std, 1)
 
 
+def mean_loss(losses: Sequence[Tensor], epoch: int) -> float:
+    """The mean of an epoch's losses.
+
+    Raises
+    ------
+    ValueError
+        If it is not finite.
+    """
+    mean = float(torch.stack(list(losses)).double().mean())
+    if not isfinite(mean):
+        raise ValueError(
+            f"the training loss of epoch {epoch} is {mean}: training has diverged; use a smaller lr, or"
+            " scale: layer where there is a scale"
+        )
+    return mean
+
+
 class Regression:
     """Logistic regression on scaled features, with the C of the best validation AUC.
 
@@ -58,6 +77,11 @@ class Regression:
         ----------
         x, validation : float [m, ...]
         y, truth : bool [m]
+
+        Raises
+        ------
+        ValueError
+            If a feature is not finite.
         """
         # Not above: every job of a detector imports this module, and scikit-learn takes a second.
         from sklearn.linear_model import LogisticRegression
@@ -66,6 +90,11 @@ class Regression:
         self.mean, self.std = scaling(scaled, self.scale)
         # In place: at 17 layers and 1,000 classes a copy is half a gigabyte.
         features = scaled.sub_(self.mean).div_(self.std).flatten(1).numpy()
+        if not np.isfinite(features).all():
+            raise ValueError(
+                "found features of training images that are not finite; is the classifier broken? Delete the"
+                " run's distances and activations, and run again"
+            )
         history: list[dict[str, float]] = []
         best = -1.0
         # Newton's converges in some steps, where the other takes a thousand; but its Hessian is F x F.

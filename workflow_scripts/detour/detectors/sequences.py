@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from detour import areas
-from detour.detectors.linear import Regression, scaling
+from detour.detectors.linear import Regression, mean_loss, scaling
 from detour.detectors.versions import Versions
 from detour.histories import guessed_loss
 from detour.logs import progress
@@ -66,13 +66,13 @@ class Network:
                 loss.backward()
                 optimizer.step()
                 losses.append(loss.detach())
+            mean = mean_loss(losses, epoch)
             with torch.inference_mode():
                 auc = areas.auc(validation.adversarial, self.net(seen).numpy())
             since += 1
             if auc > best:
                 best, kept, since = auc, copy.deepcopy(self.net.state_dict()), 0
-            loss = float(torch.stack(losses).double().mean())
-            history.append({"epoch": epoch, "loss": loss, "guessed_loss": guessed, "validation_auc": auc})
+            history.append({"epoch": epoch, "loss": mean, "guessed_loss": guessed, "validation_auc": auc})
             if since == self.patience:
                 break
         self.net.load_state_dict(kept)

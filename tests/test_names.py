@@ -23,7 +23,8 @@ LEFT_OUT = ["a/<b>&amp;$x^$ \u732b.png: broken", "a/\x01\x1b\n\ud800.png: broken
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     """A run of noise alone, by the functions of the stages; the folder of its tables."""
-    folder, made = tmp_path_factory.mktemp("names"), Made({}, "")
+    folder, made = tmp_path_factory.mktemp("names") / "results" / "names", Made({}, "")
+    folder.mkdir(parents=True)
     settings = config.load(
         {
             "run": "names",

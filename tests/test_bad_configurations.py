@@ -10,12 +10,16 @@ import subprocess
 from pathlib import Path
 
 import hypothesis
+import numpy as np
 import pytest
+import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from detour import config
+from conftest import Workflow, answered
+from detour import classifiers, config
 from detour.config import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -378,3 +382,51 @@ def test_an_error_begins_with_the_key_and_ends_in_one_line_for_each(tmp_path):
     assert sorted({line.split(":")[0].strip() for line in lines}) == [
         "classifier.std[0]", "classifier.std[1]", "classifier.std[2]", "run", "seed",
     ]  # fmt: skip
+
+
+@pytest.fixture
+def in_brackets(tmp_path, rng):
+    """A run whose folders and weights have names that Snakemake could take for wildcards and variables."""
+    odd = tmp_path / "a {run} <run> {x.y}"
+    for part in ("reference", "test"):
+        for name in "ab":
+            (odd / part / name).mkdir(parents=True)
+            for i in range(8):
+                pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(odd / part / name / f"{i}.png")
+    torch.save(classifiers.untrained("small_resnet", 2, seed=0).state_dict(), odd / "w {x}.pt")
+    settings = {
+        "run": "odd",
+        "dataset": {
+            "name": "image_folder", "reference": str(odd / "reference"), "test": str(odd / "test"), "crop": 32,
+            "shards": 2,
+        },
+        "classifier": {"model": "small_resnet", "weights": str(odd / "w {x}.pt"), "layers": ["stem", "blocks.0"]},
+        "attacks": [{"name": "NA", "method": "noise", "eps": 8}, {"name": "16", "method": "fgsm", "eps": 8}],
+        "folds": {"count": 2},
+        "detectors": [{"name": "null", "method": "logistic"}],
+    }  # fmt: skip
+    return Workflow(tmp_path / "workflow", settings)
+
+
+def test_paths_are_taken_as_they_are_and_a_section_that_stands_twice_is_refused(in_brackets):
+    planned = in_brackets.asked("-n")
+    assert planned.returncode == 0, planned.stdout
+    assert "w {x}.pt" in planned.stdout
+    twice = in_brackets.folder / "twice.yaml"
+    twice.write_text(
+        "attacks:\n- {name: a, method: noise, eps: 1}\nattacks:\n- {name: b, method: noise, eps: 1}\n"
+    )
+    arguments = ["--configfile", "run.yaml", "twice.yaml", "--cores", "1", "-n"]
+    assert answered(str(in_brackets.folder), arguments, {}, str(in_brackets.printed)) == 1
+    said = in_brackets.printed.read_text()
+    assert "twice.yaml, line 3: `attacks` stands for the second time, after line 1" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_jobs_read_from_such_paths(in_brackets):
+    ran = in_brackets.snakemake(
+        "results/odd/activations/reference/0.zarr.zip", "results/odd/activations/NA.zarr.zip"
+    )
+    assert ran.returncode == 0, ran.stdout

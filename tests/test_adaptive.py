@@ -141,14 +141,16 @@ def test_the_loss_that_is_descended_is_chosen_image_by_image(small, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_what_is_not_finite_is_refused(small, method, part):
     """Comparisons with NaN are False and its sign is 0: the image would stay as it is, and count as one that failed."""
-    broken = copy.deepcopy(small)
+    classifier, detector = copy.deepcopy(small.classifier), copy.deepcopy(small.detector)
     match part:
         case "network":
-            broken.classifier.network[5].bias[2] = torch.nan
+            classifier.network[5].bias[2] = torch.nan
         case "detector":
-            broken.detector.net.unit.bias.data[0] = torch.nan
+            detector.net.unit.bias.data[0] = torch.nan
         case "gradient":
-            broken.classifier.network[0].register_full_backward_hook(lambda module, i, o: (i[0] * torch.nan,))
+            classifier.network[0].register_full_backward_hook(lambda module, i, o: (i[0] * torch.nan,))
+    medoids = [m.numpy() for m in small._medoids]
+    broken = Defence(classifier, LAYERS, medoids, detector, threshold=0.1)
     wanted = wanted_of(np.arange(3), np.full(3, NO_TARGET), C)
     message = rf"{method}: (losses|gradients) of step 0 are not finite for 3 of 3 images"
     with pytest.raises(RuntimeError, match=message):

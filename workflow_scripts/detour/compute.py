@@ -212,7 +212,7 @@ def _on(client: Any, where: str) -> Compute:
     """
     from distributed import wait
 
-    had_workers = False
+    had_workers = bool(client.nthreads())
     call = dask.delayed(compose(operator.call, pickle.loads), name="task", pure=False)
 
     def compute(tasks: Sequence[Callable[[], Any]]) -> Sequence[Any]:
@@ -225,7 +225,7 @@ def _on(client: Any, where: str) -> Compute:
         futures = client.compute([call(each) for each in sent])
         left, lost = futures, None
         while left and all(future.status != "error" for future in futures):
-            with suppress(TimeoutError):
+            with suppress(TimeoutError), client.as_current():
                 wait(left, timeout=1, return_when="FIRST_COMPLETED")
             left = [future for future in left if not future.done()]
             if client.nthreads():

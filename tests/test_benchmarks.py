@@ -174,7 +174,7 @@ RUNS = {
 
 
 @pytest.mark.parametrize("which", RUNS)
-def test_there_are_tables_of_any_run(tmp_path, rng, which):
+def test_there_are_tables_of_any_run(tmp_path, write_table, rng, which):
     asked = {"detectors": ["one", "two"], "attacks": ["a", "noise"], "protocols": ["known", "unknown", "transfer"],
              "seeds": [0], "fpr": [0.05], "adaptive": False, "older": False} | RUNS[which]  # fmt: skip
     sets = ["original", *asked["attacks"]]
@@ -194,10 +194,10 @@ def test_there_are_tables_of_any_run(tmp_path, rng, which):
     for name, table in zip(("metrics", "summary"), found, strict=True):
         if asked["older"]:
             table = table.drop(columns=["difference", "difference_low", "difference_high"])
-        table.to_csv(tmp_path / f"{name}.csv", index=False)
+        write_table(name, table)
     if asked["adaptive"]:
         row = {"detector": "one", "method": "pgd", "fold": 0, "eps": 8, "share": 0.5, "low": 0.2, "high": 0.8}
-        pd.DataFrame([row]).to_csv(tmp_path / "adaptive.csv", index=False)
+        write_table("adaptive", pd.DataFrame([row]))
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / "benchmarks/summary.tsv").write_text("s\th:m:s\n1.5\t0:00:01\n")
     written = "\n\n".join(tables.tables(tmp_path))

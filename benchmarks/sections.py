@@ -14,7 +14,7 @@ from benchmarks.machine import description
 # NOTES (a list) what was tried and why a goal is missed, and `run(quick)` returns its tables.
 SECTIONS = (
     "attacks", "decoding", "activations", "medoids", "distances", "neighbours", "detectors", "layout", "growth",
-    "reruns", "demo", "accelerator",
+    "checks", "reruns", "demo", "accelerator",
 )  # fmt: skip
 
 

@@ -120,6 +120,10 @@ def test_modules_read_their_old_layout_by_the_version_that_is_saved_beside_the_w
     other = models.mnasnet0_5(num_classes=4)
     checkpoints.fill(other, checkpoints.read(tmp_path / "a.pt"), where="a.pt", what="mnasnet0_5")
     assert torch.equal(other.state_dict()["layers.0.weight"], network.state_dict()["layers.0.weight"])
+    # Of safetensors, which keep no versions.
+    checkpoints.fill(
+        models.mnasnet0_5(num_classes=4), {**network.state_dict()}, where="a.pt", what="mnasnet0_5"
+    )
 
 
 def test_names_of_old_densenets_are_those_of_new_ones(tmp_path):
@@ -131,6 +135,24 @@ def test_names_of_old_densenets_are_those_of_new_ones(tmp_path):
     other = models.densenet121(num_classes=4)
     checkpoints.fill(other, old, where="a.pt", what="densenet121")
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in other.state_dict().items())
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_files_of_torchvision_in_old_layouts_are_read_as_torchvision_reads_them(prefix):
+    """Its Vision Transformers name their perceptrons otherwise, older networks do not count batches."""
+    network = models.VisionTransformer(32, 16, 1, 2, 8, 16, num_classes=4)
+    old = {
+        n.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2."): v
+        for n, v in network.state_dict().items()
+    }
+    assert any("linear_1" in name for name in old)
+    other = models.VisionTransformer(32, 16, 1, 2, 8, 16, num_classes=4)
+    checkpoints.fill(other, {f"{prefix}{name}": v for name, v in old.items()}, where="a.pt", what="vit")
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in other.state_dict().items())
+    uncounted = {f"{prefix}{name}": v for name, v in state().items() if "num_batches" not in name}
+    checkpoints.fill(
+        classifiers.untrained("small_resnet", 10, seed=1), uncounted, where="a.pt", what="small_resnet"
+    )
 
 
 def test_of_two_state_dicts_in_a_file_the_one_that_is_taken_is_said(tmp_path, caplog):
@@ -171,7 +193,7 @@ FILES = {
     "a number inside": (saved(lambda: {"weights": {"a": 3}}), r"without tensors, with 'a' \(int\)"),
     "a list for a tensor": (saved(lambda: changed(fc_bias=[0.0] * 10)), "found a list under 'fc.bias'"),
     "numbers for names": (saved(lambda: {1: torch.zeros(3)}), "found a Tensor under 1"),
-    "another prefix": (saved(lambda: renamed("encoder.")), r"missing: stem.0.weight, .* \(116\); unexpected: encoder.stem.0.weight, .* \(116\); its names begin with 'encoder\.'"),
+    "another prefix": (saved(lambda: renamed("encoder.")), r"missing: stem.0.weight, .* \(\d+\); unexpected: encoder.stem.0.weight, .* \(116\); its names begin with 'encoder\.'"),
     "of a student": (saved(lambda: renamed("student.net.")), r"its names begin with 'student\.net\.'"),
     "other classes": (saved(lambda: state(7)), r"fc.weight \[7, 64\], expected \[10, 64\].* trained on 7 classes, and the reference has 10"),
     "another network": (saved(lambda: models.resnet18(num_classes=10).state_dict()), r"missing: stem\S+, .* unexpected: conv1.weight, .*another network: check classifier.model"),

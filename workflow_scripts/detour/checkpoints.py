@@ -93,6 +93,11 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], *, where: str, what: s
     """
     expected = network.state_dict()
     names = {name: _plain(name, expected) for name in state if name not in IGNORED}
+    prefixes = {name.removesuffix(found) for name, found in names.items() if found in expected}
+    if len(prefixes) == 1:
+        # Names of old layouts have the prefix of the others.
+        (prefix,) = prefixes
+        names = {n: found if found in expected else n.removeprefix(prefix) for n, found in names.items()}
     if twice := [name for name, times in Counter(names.values()).items() if times > 1]:
         of_it = [name for name in names if names[name] == twice[0]]
         raise ValueError(
@@ -100,10 +105,18 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], *, where: str, what: s
             " names); save one state dict alone"
         )
     plain = {names[name]: state[name] for name in names}
-    missing = [name for name in expected if name not in plain and not _auxiliary(name)]
-    unexpected = [name for name in names if names[name] not in expected and not _auxiliary(name)]
     common = [name for name in plain if name in expected]
-    unlike = [name for name in common if plain[name].shape != expected[name].shape and not _auxiliary(name)]
+    for name in common:
+        if problem := _unusable(plain[name], expected[name]):
+            raise ValueError(
+                f"{where}: {name} is {problem}, expected {expected[name].dtype}; save it in that type"
+            )
+    unlike = [name for name in common if plain[name].shape != expected[name].shape]
+    fitting = OrderedDict((name, value) for name, value in plain.items() if name not in unlike)
+    missing, unexpected = _loaded(network, fitting, _versions(state, names))
+    missing = [name for name in missing if not (_auxiliary(name) or name in unlike)]
+    unexpected = [name for name in names if names[name] in unexpected and not _auxiliary(name)]
+    unlike = [name for name in unlike if not _auxiliary(name)]
     problems = [
         *_counted("missing", missing),
         *_counted("unexpected", unexpected),
@@ -115,21 +128,30 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], *, where: str, what: s
     if problems:
         reason = _reason(missing, unexpected, unlike, plain, expected)
         raise ValueError(f"{where}: no state dict of {what}: {'; '.join(problems)}; {reason}")
-    for name in common:
-        if problem := _unusable(plain[name], expected[name]):
-            raise ValueError(
-                f"{where}: {name} is {problem}, expected {expected[name].dtype}; save it in that type"
-            )
-    ready = OrderedDict((name, plain[name]) for name in common if plain[name].shape == expected[name].shape)
-    # Modules read old layouts by their own version when the state dict was made.
-    versions, prefixes = getattr(state, "_metadata", None), {n.removesuffix(names[n]) for n in names}
-    if versions is not None and len(prefixes) == 1:
-        (prefix,) = prefixes
-        ready._metadata = {  # type: ignore[attr-defined]
-            f"{module}.".removeprefix(prefix).removesuffix("."): version
-            for module, version in versions.items()
-        }
-    network.load_state_dict(ready, strict=False)
+
+
+def _versions(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Any] | None:
+    """Versions of the modules when they were saved, by which they read their old layouts."""
+    saved, prefixes = getattr(state, "_metadata", None), {n.removesuffix(names[n]) for n in names}
+    if saved is None or len(prefixes) != 1:
+        return None
+    (prefix,) = prefixes
+    return {f"{module}.".removeprefix(prefix).removesuffix("."): saved[module] for module in saved}
+
+
+def _loaded(
+    network: nn.Module, state: OrderedDict[str, Tensor], versions: dict[str, Any] | None
+) -> tuple[list[str], list[str]]:
+    """Load, and give the names that are missing and unexpected after modules have read old layouts."""
+    if versions is not None:
+        state._metadata = versions  # type: ignore[attr-defined]
+    try:
+        keys = network.load_state_dict(state, strict=False)
+    except ValueError:
+        # MNASNet, which reads nothing without a version.
+        state._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]
+        keys = network.load_state_dict(state, strict=False)
+    return keys.missing_keys, keys.unexpected_keys
 
 
 def _contents(path: Path) -> Any:

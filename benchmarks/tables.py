@@ -82,7 +82,8 @@ def pivot(rows: pd.DataFrame, title: str, columns: str, form: str) -> str:
     ]
     table = rows.assign(cell=cells).pivot_table("cell", "detector", columns, aggfunc="first", sort=False)
     table = table.reset_index().rename(columns={"detector": title})
-    return tabulate(table, headers="keys", tablefmt="github", showindex=False)
+    # Names that look like numbers are names.
+    return tabulate(table, headers="keys", tablefmt="github", showindex=False, disable_numparse=True)
 
 
 def spent(folder: Path) -> str:

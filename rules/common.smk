@@ -284,7 +284,13 @@ def show_result():
         # Not above: every start of Snakemake, also in a job of a cluster, would import it.
         from tabulate import tabulate
 
-        printed = tabulate(table, headers="keys", floatfmt=".3f")
+        # Names that look like numbers are names.
+        names = [
+            i for i, name in enumerate(shown) if name not in ("value", "low", "high")
+        ]
+        printed = tabulate(
+            table, headers="keys", floatfmt=".3f", disable_numparse=names
+        )
         print(f"\n{printed}\n")
         unsure = []
         with open(RUN / "verdicts.csv") as file:

@@ -195,7 +195,7 @@ def test_the_list_of_nips_2017_counts(kept, tmp_path):
     assert manifest.test(dataset, kept) != before
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.lists(st.tuples(st.integers(0, 2), st.binary(max_size=3)), max_size=8))
 def test_the_digest_is_a_function_of_the_contents(tmp_path_factory, changes):
     folder, kept = tmp_path_factory.mktemp("images"), Manifest(tmp_path_factory.mktemp("kept"), print)

@@ -247,8 +247,9 @@ def loaded(model: str, network: nn.Module, device: torch.device, precision: str)
         state, path = Path(folder) / "state.pt", Path(folder) / "classifier.pt"
         torch.save(network.state_dict(), state)
         classifiers.prepare(
-            path, model=model, weights=str(state), mean=MEAN, std=STD, classes=CLASSES, made=Made({}, "")
-        )
+            path, model=model, weights=str(state), mean=MEAN, std=STD, classes=CLASSES, made=Made({}, ""),
+            transform_input=getattr(network, "transform_input", None),
+        )  # fmt: skip
         return classifiers.load(path, device, precision=precision)
 
 

@@ -80,7 +80,7 @@ def labels(b: int) -> np.ndarray:
     return RNG.integers(CLASSES, size=b)
 
 
-LABELS = dict.fromkeys(("label", "target", "source", "predicted"), labels)
+LABELS = dict.fromkeys(("label", "target", "source", "key", "copy_of", "predicted"), labels)
 
 
 def gamma(*shape: int) -> Callable[[int], np.ndarray]:

@@ -276,7 +276,12 @@ def dask(wildcards, input):
 def show_result():
     """Print the summary and where the report is, if this run made it and not into an object storage."""
     made = any(job.rule.name == "report" for job in workflow.dag.finished_jobs)
-    if made and (RUN / "summary.csv").is_file():
+    # Of what was only touched there is none.
+    if (
+        made
+        and (RUN / "summary.csv").is_file()
+        and (RUN / "summary.csv").stat().st_size
+    ):
         shown = ("detector", "protocol", "measure", "cell", "value", "low", "high")
         with open(RUN / "summary.csv") as file:
             rows = [row for row in csv.DictReader(file) if row["population"] == "all"]

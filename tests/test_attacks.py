@@ -580,7 +580,7 @@ def test_hop_skip_jump_starts_from_the_reference_and_knows_no_other_test_image(
     attack = entry("hop_skip_jump", target="none", steps=1, samples=10)
     together = perturb(trained, path, made, attack=attack, dataset=dataset)["images"][:]
     assert (together != original["images"][:]).any((1, 2, 3)).all()
-    arrays = {name: original[name][3:4] for name in ("images", "label", "target", "source")}
+    arrays = {name: original[name][3:4] for name in ("images", "label", "target", "source", "key")}
     alone = write_store("alone", arrays, classes=original.attrs["classes"])
     found = perturb(trained, alone, made, attack=attack, dataset=dataset)["images"][:]
     np.testing.assert_array_equal(found[0], together[3])

@@ -89,7 +89,9 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, help="folder of the runs (%(default)s)", default=Path("reproducibility")
     )
-    parser.add_argument("--write", type=Path, help=f"Markdown file whose tables stand behind {MARK}")
+    parser.add_argument(
+        "--write", type=Path, help=f"Markdown file whose tables stand between {MARK} and the next heading"
+    )
     asked = parser.parse_args()
     if unknown := set(asked.variations) - set(VARIATIONS):
         parser.error(f"unknown variations: {', '.join(sorted(unknown))}; known: {', '.join(VARIATIONS)}")
@@ -106,8 +108,10 @@ def main() -> None:
     text = page(results)
     print(text)
     if asked.write:
-        before = asked.write.read_text().split(MARK)[0]
-        asked.write.write_text(f"{before}{MARK}\n\n{text}\n")
+        before, after = asked.write.read_text().split(MARK)
+        # What was there is replaced, up to the next heading.
+        _, heading, rest = after.partition("\n## ")
+        asked.write.write_text(f"{before}{MARK}\n\n{text}\n{heading}{rest}")
 
 
 def finished(folder: Path, variation: Variation) -> Path:

@@ -3,5 +3,9 @@
 One module per stage, in the order of the data: images, classifiers, attacks, activations, medoids,
 distances, folds, detectors, metrics, figures, report. Later stages import earlier ones, never the other
 way round. The others are what several stages share (artefacts, store, logs, seeds, areas, folders,
-spelling) and what the workflow asks (config, code).
+spelling, errors) and what the workflow asks (config, code).
 """
+
+from detour.errors import DetourError
+
+__all__ = ["DetourError"]

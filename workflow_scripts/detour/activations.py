@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from detour import classifiers, store
 from detour.classifiers import BATCH, Classifier
+from detour.errors import InputError
 from detour.images import Known, batches, shard
 from detour.logs import progress
 from detour.outputs import average, channels
@@ -82,7 +83,7 @@ def record(
         for name in (*layers, "logits"):
             if not np.isfinite(found[name]).all():
                 row = int(np.argmin(np.isfinite(found[name]).all(1)))
-                raise ValueError(
+                raise InputError(
                     f"{what}: {name} of image {done + row}, of class {found['label'][row]}, is not finite"
                     f" when computed in {classifier.dtype}; look at the weights of the classifier"
                     f"{'' if classifier.dtype is torch.float32 else ', or set precision: float32'}"

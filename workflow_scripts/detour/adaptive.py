@@ -20,6 +20,7 @@ from detour.activations import Recorder, record
 from detour.classifiers import Classifier
 from detour.detectors import Detector, Run, Versions
 from detour.distances import distances
+from detour.errors import InputError, RunError
 from detour.folds import sources
 from detour.images import targets
 from detour.logs import progress
@@ -324,7 +325,7 @@ def evade(
     spent = np.abs(perturbed.astype(np.int16) - images).max((1, 2, 3), initial=0)
     if (spent > eps).any():
         row = (spent - eps).argmax()
-        raise RuntimeError(f"{attack.method}: moved a pixel by {spent[row]}, its eps is {eps[row]}")
+        raise RunError(f"{attack.method}: moved a pixel by {spent[row]}, its eps is {eps[row]}")
     classification, detection = torch.stack(course, dim=2).cpu().numpy().transpose(1, 0, 2)
     return Evasion(perturbed, classification, detection)
 
@@ -333,7 +334,7 @@ def _refuse_unless_finite(values: Tensor, method: str, what: str, step: int) -> 
     """Comparisons with what is not a number are False, and its sign is 0: the image would stay as it is."""
     finite = values.isfinite().flatten(1).all(1)
     if not finite.all():
-        raise RuntimeError(
+        raise RunError(
             f"adaptive.methods: {method}: {what} of step {step} are not finite for {(~finite).sum()} of"
             f" {len(finite)} images; is the classifier or the detector broken? Check the classifier's weights"
         )
@@ -388,7 +389,7 @@ def adapt(
     genuine = Versions(run, sources(folds, fold, "validation"))
     limit = threshold(detectors.scored(detector, genuine, f"detector {name!r}, fold {fold}"), adaptive.fpr)
     if np.isinf(limit):
-        raise ValueError(
+        raise InputError(
             f"adaptive.fpr: found {adaptive.fpr}, which needs at least {math.ceil(1 / adaptive.fpr) - 1}"
             f" validation images, and the fold has {len(genuine.source)}; use a higher rate, fewer folds or"
             " more test images"
@@ -451,7 +452,7 @@ def _chosen(
     """Sources, ascending, drawn from those classified right; one more image changes no other's draw."""
     right = tested[predicted[tested] == label[tested]]
     if not len(right):
-        raise ValueError(
+        raise InputError(
             "adaptive: found no test image of the fold that is classified right, expected at least one; use"
             " another of `adaptive.folds`, more test images or a better classifier"
         )

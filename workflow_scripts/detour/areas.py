@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from detour.errors import InputError
+
 
 def auc(adversarial: np.ndarray, scores: np.ndarray) -> float:
     """Area under the ROC curve: the share of pairs that is won, ties for half (Mann and Whitney 1947).
@@ -17,7 +19,7 @@ def auc(adversarial: np.ndarray, scores: np.ndarray) -> float:
         If a score is not finite.
     """
     if count := (~np.isfinite(scores)).sum():
-        raise ValueError(
+        raise InputError(
             f"scores: {count} of {len(scores)} are not finite; if this is a training, it has diverged: use a"
             " smaller lr, or scale: layer"
         )

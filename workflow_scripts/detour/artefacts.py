@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from detour.errors import RunError
 
-class TakenOverError(RuntimeError):
+
+class TakenOverError(RunError):
     """Another process has started to write the same artefact since."""
 
 

@@ -36,6 +36,7 @@ from torch import Tensor
 
 from detour import classifiers, store
 from detour.classifiers import LOSS_SCALE, Classifier
+from detour.errors import InputError, RunError
 from detour.images import Known, targets
 from detour.logs import logger, progress
 from detour.seeds import draw
@@ -423,7 +424,7 @@ def _finite(classifier: Classifier, name: str) -> Iterator[None]:
             hook.remove()
         # In place of what a method said of it: CleverHans asserts.
         if not finite:
-            raise RuntimeError(BROKEN.format(name))
+            raise RunError(BROKEN.format(name))
 
 
 def adversarial(
@@ -463,7 +464,7 @@ def adversarial(
     with _finite(classifier, attack.name):
         found = METHODS[attack.method](classifier, batch, attack).detach()
     if not found.isfinite().all():
-        raise RuntimeError(BROKEN.format(attack.name))
+        raise RunError(BROKEN.format(attack.name))
     eps = np.inf if attack.eps is None else attack.eps
     original = x.mul(255).round()
     within = _size(found * 255 - original, attack) <= eps + _size(torch.full_like(x[:1], SLACK), attack)
@@ -472,7 +473,7 @@ def adversarial(
     spent = _size(found.mul(255).round() - original, attack).amax().item()
     # Not `spent > eps`, which is False for what is not a number.
     if not spent <= eps:
-        raise RuntimeError(
+        raise RunError(
             f"attack {attack.name!r}: changed an image by {spent:g} in {attack.norm}, its eps is {attack.eps}"
         )
     return found.mul(255).round().to(torch.uint8).cpu().numpy()
@@ -527,7 +528,7 @@ def perturb(
     net = classifiers.load(classifier, classifiers.device_of(device), precision)
     original = store.read(images)
     if attack.method in FROM_REFERENCE and dataset is None:
-        raise ValueError(
+        raise InputError(
             f"attack {attack.name!r}: {attack.method} starts from the reference, and needs a dataset"
         )
     found = cache(partial(start_of, net, dataset, attack.name)) if dataset else lambda c: None
@@ -550,7 +551,7 @@ def perturb(
                 predicted = _predicted(net, perturbed, attack.name)
             except RuntimeError as error:
                 where = f"{images}, sources {source[rows][0]} to {source[rows][-1]}"
-                raise RuntimeError(f"{where}: {error}") from error
+                raise RunError(f"{where}: {error}") from error
             yield {
                 "images": perturbed,
                 "predicted": predicted,
@@ -568,5 +569,5 @@ def perturb(
 def _predicted(classifier: Classifier, images: np.ndarray, name: str) -> np.ndarray:
     logits = classifier(_pixels(images, classifier.mean.device))
     if not logits.isfinite().all():
-        raise RuntimeError(BROKEN.format(name))
+        raise RunError(BROKEN.format(name))
     return logits.argmax(1).cpu().numpy()

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from detour.errors import InputError
 from detour.spelling import listed
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def read(path: str | Path) -> Mapping[str, Tensor]:
     found = _unwrapped(path, _contents(path))
     for name, value in found.items():
         if not (isinstance(name, str) and isinstance(value, Tensor)):
-            raise ValueError(
+            raise InputError(
                 f"{path}: found a {type(value).__name__} under {name!r}, expected {EXPECTED}, which has names"
                 " and tensors alone"
             )
@@ -100,7 +101,7 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], *, where: str, what: s
         names = {n: found if found in expected else n.removeprefix(prefix) for n, found in names.items()}
     if twice := [name for name, times in Counter(names.values()).items() if times > 1]:
         of_it = [name for name in names if names[name] == twice[0]]
-        raise ValueError(
+        raise InputError(
             f"{where}: found {listed(of_it)}, which all mean {twice[0]}, expected one ({len(twice)} such"
             " names); save one state dict alone"
         )
@@ -108,7 +109,7 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], *, where: str, what: s
     common = [name for name in plain if name in expected]
     for name in common:
         if problem := _unusable(plain[name], expected[name]):
-            raise ValueError(
+            raise InputError(
                 f"{where}: {name} is {problem}, expected {expected[name].dtype}; save it in that type"
             )
     unlike = [name for name in common if plain[name].shape != expected[name].shape]
@@ -127,7 +128,7 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], *, where: str, what: s
     ]
     if problems:
         reason = _reason(missing, unexpected, unlike, plain, expected)
-        raise ValueError(f"{where}: no state dict of {what}: {'; '.join(problems)}; {reason}")
+        raise InputError(f"{where}: no state dict of {what}: {'; '.join(problems)}; {reason}")
 
 
 def _versions(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Any] | None:
@@ -157,16 +158,16 @@ def _loaded(
 def _contents(path: Path) -> Any:
     """What the file has, read without running any of it."""
     if path.is_dir():
-        raise ValueError(f"{path}: found a folder, expected the file of {EXPECTED}")
+        raise InputError(f"{path}: found a folder, expected the file of {EXPECTED}")
     if not path.stat().st_size:
-        raise ValueError(f"{path}: found an empty file, expected {EXPECTED}; copy or fetch it again")
+        raise InputError(f"{path}: found an empty file, expected {EXPECTED}; copy or fetch it again")
     with path.open("rb") as file:
         head = file.read(16)
     if path.suffix == ".safetensors" or (head[8:9] == b"{" and head[:2] != b"PK" and head[:1] != b"\x80"):
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
-            raise ValueError(
+            raise InputError(
                 f"{path}: found a safetensors file that cannot be read ({error}), expected a whole one; copy"
                 " or fetch it again"
             ) from error
@@ -175,7 +176,7 @@ def _contents(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     # Bytes that are no pickle raise whatever the instruction does that they happen to be.
     except Exception as error:
-        raise ValueError(f"{path}: {_kind(path, head, error)}") from error
+        raise InputError(f"{path}: {_kind(path, head, error)}") from error
 
 
 def _kind(path: Path, head: bytes, error: Exception) -> str:
@@ -215,12 +216,12 @@ def _unwrapped(path: Path, found: Any) -> Mapping[Any, Any]:
         found = found[inside[0]]
     if not isinstance(found, Mapping):
         kind = f"a tensor {list(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
-        raise ValueError(f"{path}: found {kind}, expected {EXPECTED}, with a name for every tensor")
+        raise InputError(f"{path}: found {kind}, expected {EXPECTED}, with a name for every tensor")
     if not found:
-        raise ValueError(f"{path}: found a dictionary without entries, expected {EXPECTED}")
+        raise InputError(f"{path}: found a dictionary without entries, expected {EXPECTED}")
     if not any(isinstance(value, Tensor) for value in found.values()):
         entries = [f"{name!r} ({type(value).__name__})" for name, value in found.items()]
-        raise ValueError(
+        raise InputError(
             f"{path}: found a dictionary without tensors, with {listed(entries)}, expected {EXPECTED}, or one"
             f" under {listed(WRAPPERS)}"
         )

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from detour import checkpoints, devices, states
 from detour.artefacts import written
+from detour.errors import InputError, RunError
 from detour.images import Known, Labelled, collated
 from detour.networks import NETWORKS
 from detour.outputs import OutputError, channels
@@ -108,7 +109,7 @@ def device_of(name: str) -> torch.device:
         devices.claim()
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
-        raise ValueError("device: found 'cuda', and torch sees no GPU here; use 'auto' or 'cpu'")
+        raise InputError("device: found 'cuda', and torch sees no GPU here; use 'auto' or 'cpu'")
     return torch.device("cuda" if available and name != "cpu" else "cpu")
 
 
@@ -160,7 +161,7 @@ def pretrained(model: str, weights: str, classes: int) -> nn.Module:
 
 def _same_classes(weights: str, outputs: int, classes: int) -> None:
     if outputs != classes:
-        raise ValueError(
+        raise InputError(
             f"classifier.weights: {weights} has {outputs} classes, the reference images {classes};"
             " use reference images of the classes that the network was trained on"
         )
@@ -170,7 +171,7 @@ def _unpacked(packaged: Weights) -> dict[str, Tensor]:
     """The tensors of weights of this project, whose file is whole."""
     found = sha256(packaged.path)
     if found != packaged.sha256:
-        raise ValueError(
+        raise InputError(
             f"{packaged.path}: found a file with SHA-256 {found[:8]}..., expected {packaged.sha256[:8]}...;"
             " it is not whole or another: restore it from the repository"
         )
@@ -182,7 +183,7 @@ def _checked(path: Path) -> Path:
     expected = re.search(r"-([0-9a-f]{8,})\.", path.name)
     found = sha256(path)
     if expected and not found.startswith(expected[1]):
-        raise ValueError(
+        raise InputError(
             f"{path}: found a file with SHA-256 {found[:8]}..., expected {expected[1]}... as its name says;"
             " it is not whole or another: fetch it again"
         )
@@ -209,7 +210,7 @@ def _load_state(network: nn.Module, state: dict[str, Tensor]) -> None:
     keys = network.load_state_dict(state, strict=False)
     wrong = [k for k in (*keys.missing_keys, *keys.unexpected_keys) if "aux" not in k.lower()]
     if wrong:
-        raise RuntimeError(f"missing or unexpected: {', '.join(wrong[:5])} ({len(wrong)} in all)")
+        raise RunError(f"missing or unexpected: {', '.join(wrong[:5])} ({len(wrong)} in all)")
 
 
 def _refuse_infinite(network: nn.Module, weights: str) -> None:
@@ -217,7 +218,7 @@ def _refuse_infinite(network: nn.Module, weights: str) -> None:
         wrong = int((~tensor.isfinite()).sum())
         if wrong:
             remedy = "use a lower classifier.training.lr" if weights == "train" else "use another checkpoint"
-            raise ValueError(
+            raise InputError(
                 f"classifier.weights: {weights}: {name} has {wrong} values of {tensor.numel()} that are NaN"
                 f" or infinite, expected none; {remedy}"
             )
@@ -268,7 +269,7 @@ def train(
             right += int((logits.argmax(1) == y).sum())
             seen += len(y)
         if not seen:
-            raise ValueError(f"training images: found none that can be decoded; the first: {min(skipped)}")
+            raise InputError(f"training images: found none that can be decoded; the first: {min(skipped)}")
         if skipped and epoch == 1:
             logger.warning(
                 "training: left out %d of %d images that cannot be decoded: %s",
@@ -441,7 +442,7 @@ def look(question: Question) -> list[str]:
     transforms_input(model, question.weights, question.transform_input)
     for name in names:
         if name in TAKEN:
-            raise ValueError(
+            raise InputError(
                 f"classifier.layers: found {name!r}, a name that the workflow needs; name a module around it"
                 " or within it"
             )
@@ -463,12 +464,12 @@ def look(question: Question) -> list[str]:
             problem = error
     else:
         said = next(iter(str(problem).splitlines()), type(problem).__name__)
-        raise ValueError(
+        raise InputError(
             f"{question.key}: found {size}, and {model} takes no images of {size} x {size} pixels ({said});"
             " use the size that it was made for"
         )
     if logits.shape != (BATCH, classes):
-        raise ValueError(
+        raise InputError(
             f"classifier.model: {model} gives logits {list(logits.shape)} for {BATCH} images of {classes}"
             f" classes, expected [{BATCH}, {classes}]; choose another"
         )
@@ -498,7 +499,7 @@ def layers(model: str, names: str | list[str]) -> list[str]:
 
         available = vision.names()
         if model not in available:
-            raise ValueError(unknown("classifier.model", model, [*NETWORKS, *available]))
+            raise InputError(unknown("classifier.model", model, [*NETWORKS, *available]))
         try:
             with torch.device("meta"):
                 network = _network(model, classes=2)
@@ -511,7 +512,7 @@ def layers(model: str, names: str | list[str]) -> list[str]:
     known = [name for name, _ in network.named_modules() if name]
     for name in names:
         if name not in known:
-            raise ValueError(unknown("classifier.layers", name, known))
+            raise InputError(unknown("classifier.layers", name, known))
     return names
 
 
@@ -525,7 +526,7 @@ def check_weights(model: str, weights: str) -> None:
 
             names = vision.weight_names(model)
         if weights not in names:
-            raise ValueError(unknown("classifier.weights", weights, names))
+            raise InputError(unknown("classifier.weights", weights, names))
 
 
 def transforms_input(model: str, weights: str, stated: bool | None = None) -> bool | None:
@@ -546,7 +547,7 @@ def transforms_input(model: str, weights: str, stated: bool | None = None) -> bo
     """
     if model not in ("inception_v3", "googlenet"):
         if stated is not None:
-            raise ValueError(
+            raise InputError(
                 f"classifier.transform_input: found {stated}, and {model} has no such switch; leave it out"
             )
         return None
@@ -558,7 +559,7 @@ def transforms_input(model: str, weights: str, stated: bool | None = None) -> bo
 
     if vision.weights(model, weights):
         return True
-    raise ValueError(
+    raise InputError(
         f"classifier.transform_input: found none, and a state dict does not say whether its {model}"
         " transforms its input: set true if it was fine-tuned from torchvision's own weights as they are"
         " loaded, false if it was trained with `transform_input=False`"

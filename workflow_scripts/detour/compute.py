@@ -25,6 +25,7 @@ from threadpoolctl import threadpool_limits
 from toolz import compose
 
 import detour
+from detour.errors import InputError
 from detour.logs import logger, progress
 
 T = TypeVar("T")
@@ -119,7 +120,7 @@ class Dask:
             asyncio.run(asyncio.wait_for(knock(), SECONDS + 1))
         # Another server may answer anything, such as a length that does not fit into memory.
         except Exception as error:
-            raise ValueError(
+            raise InputError(
                 f"dask.scheduler: found no scheduler at {address} within {SECONDS} s ({error!r}); start one"
                 f" with `dask scheduler` and its workers with `dask worker`, {OR_HERE}"
             ) from error
@@ -137,7 +138,7 @@ class Dask:
             except (OSError, CancelledError) as error:
                 if client.status == "running":
                     raise
-                raise ValueError(
+                raise InputError(
                     f"dask.scheduler: lost the scheduler at {client.scheduler.address} ({error!r}); see what"
                     f" its log says and run again, {OR_HERE}"
                 ) from error
@@ -152,14 +153,14 @@ class Dask:
         """Workers in jobs of SLURM, which end with the block."""
         jobqueue = self._imported("dask_jobqueue")
         if not shutil.which("sbatch"):
-            raise ValueError(
+            raise InputError(
                 "dask.scheduler: slurm asks for workers with `sbatch`, which is not on the PATH; run where it"
                 f" is, {OR_HERE}"
             )
         try:
             cluster = jobqueue.SLURMCluster(**self.options)
         except (TypeError, ValueError) as error:
-            raise ValueError(
+            raise InputError(
                 f"dask.options: found {self.options}, which dask_jobqueue.SLURMCluster does not take: {error}"
             ) from error
         with cluster:
@@ -169,7 +170,7 @@ class Dask:
                 command, input=cluster.job_script(), capture_output=True, text=True, check=False
             )
             if asked.returncode:
-                raise ValueError(f"dask.options: SLURM refuses {self.options}: {asked.stderr.strip()}")
+                raise InputError(f"dask.options: SLURM refuses {self.options}: {asked.stderr.strip()}")
             cluster.scale(jobs=self.workers)
             yield cluster
 
@@ -177,7 +178,7 @@ class Dask:
         try:
             return importlib.import_module(package)
         except ModuleNotFoundError as error:
-            raise ValueError(
+            raise InputError(
                 f"dask.scheduler: {self.scheduler} needs the package {error.name}, which is not installed;"
                 f" `pip install -r locks/cluster.txt`, {OR_HERE}"
             ) from error
@@ -246,7 +247,7 @@ def _without_workers(since: float | None, where: str) -> float:
         )
         return now
     if now - since > WITHOUT_WORKERS:
-        raise ValueError(
+        raise InputError(
             f"dask.scheduler: lost the last worker, and no other came within {WITHOUT_WORKERS} s; {where},"
             f" start workers and run again, {OR_HERE}"
         )

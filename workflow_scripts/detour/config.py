@@ -25,6 +25,7 @@ from jsonschema.validators import extend
 
 from detour import code, folders
 from detour.artefacts import TakenOverError, written
+from detour.errors import InputError
 from detour.spelling import listed, quoted, unknown
 from detour.weights import WEIGHTS
 
@@ -46,7 +47,7 @@ Validator = extend(
 OTHER_FILES = 256
 
 
-class ConfigError(ValueError):
+class ConfigError(InputError):
     """The configuration cannot be run; the message lists everything that is wrong with it."""
 
 
@@ -519,32 +520,32 @@ def _in_folders(dataset: Config) -> dict[str, int]:
         if name not in known
     ]
     if problems:
-        raise ValueError("\n".join(problems))
+        raise InputError("\n".join(problems))
     try:
         return {name: sum(1 for _ in folders.images(Path(dataset["test"], name))) for name in found}
     except OSError as error:
-        raise ValueError(f"dataset.test: cannot read {error.filename!r} ({error.strerror})") from error
+        raise InputError(f"dataset.test: cannot read {error.filename!r} ({error.strerror})") from error
 
 
 def _in_list(dataset: Config) -> dict[str, int]:
     try:
         images, missing = folders.nips2017(dataset["test"], dataset["labels"])
     except OSError as error:
-        raise ValueError(f"dataset: cannot read {error.filename!r} ({error.strerror})") from error
+        raise InputError(f"dataset: cannot read {error.filename!r} ({error.strerror})") from error
     classes = class_count(dataset)
     beyond = [i.name for i in images if max(i.label, i.target) >= classes]
     if beyond:
-        raise ValueError(
+        raise InputError(
             f"dataset.labels: {len(beyond)} images have a TrueLabel or TargetClass beyond the {classes}"
             f" classes of the reference: {listed(beyond)}; it needs a folder for each class of ImageNet"
         )
     if missing and dataset["missing"] == "error":
-        raise ValueError(
+        raise InputError(
             f"dataset.test: {dataset['test']} lacks {len(missing)} images of its list: {listed(missing)}; add"
             " them, or leave them out with `missing: skip`"
         )
     if not images:
-        raise ValueError(f"dataset.test: found none of the listed images in {dataset['test']!r}")
+        raise InputError(f"dataset.test: found none of the listed images in {dataset['test']!r}")
     return Counter(str(image.label + 1) for image in images)
 
 

@@ -9,6 +9,7 @@ from scipy.spatial.distance import cdist
 
 from detour import store
 from detour.compute import THREAD, Dask
+from detour.errors import InputError
 from detour.store import Made
 
 # What represents a class: an array of its stage's stores.
@@ -93,7 +94,7 @@ def _block(
         measured = distances(x, found[REPRESENTATIVES[representative]][:], metric).astype(np.float32)
     if not np.isfinite(measured).all():
         source, c = np.argwhere(~np.isfinite(measured))[0]
-        raise ValueError(
+        raise InputError(
             f"{activations}: the distance of source {rows.start + source} to class {c} at layer"
             f" {found.attrs['layer']} is {measured[source, c]}, expected a finite number; is the classifier"
             " broken? Check its weights"

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from detour.errors import InputError
 from detour.spelling import listed, shown
 
 # Those of torchvision's ImageFolder.
@@ -63,7 +64,7 @@ def images(folder: str | Path, within: frozenset[tuple[int, int]] = frozenset())
     status = os.stat(folder)  # noqa: PTH116
     here = (status.st_dev, status.st_ino)
     if here in within:
-        raise ValueError(f"{shown(str(folder))}: found a link to a folder that it is in; remove it")
+        raise InputError(f"{shown(str(folder))}: found a link to a folder that it is in; remove it")
     for entry in os.scandir(folder):
         if entry.name.startswith("."):
             continue
@@ -97,7 +98,7 @@ def regular(path: str | Path) -> os.stat_result:
     status = _status(path)
     if not stat.S_ISREG(status.st_mode):
         kind = next((kind for holds, kind in KINDS if holds(status.st_mode)), "something else")
-        raise ValueError(f"{shown(str(path))}: found {kind}, expected a regular file; remove it")
+        raise InputError(f"{shown(str(path))}: found {kind}, expected a regular file; remove it")
     return status
 
 
@@ -107,7 +108,7 @@ def _status(path: str | Path) -> os.stat_result:
         return os.stat(path)  # noqa: PTH116
     except OSError as error:
         if Path(path).is_symlink():
-            raise ValueError(
+            raise InputError(
                 f"{shown(str(path))}: found a link that leads nowhere ({error.strerror}); remove or mend it"
             ) from error
         raise
@@ -123,7 +124,7 @@ def content(path: str | Path) -> bytes:
     """
     size = regular(path).st_size
     if size > BYTES:
-        raise ValueError(f"{shown(str(path))}: found {size:,} bytes, allowed: at most {BYTES:,}")
+        raise InputError(f"{shown(str(path))}: found {size:,} bytes, allowed: at most {BYTES:,}")
     return Path(path).read_bytes()
 
 
@@ -185,7 +186,7 @@ def nips2017(folder: str | Path, labels: str | Path | None = None) -> tuple[list
     images = _rows(path)
     twice = [name for name, count in Counter(image.name for image in images).items() if count > 1]
     if twice:
-        raise ValueError(
+        raise InputError(
             f"{path}: names {len(twice)} images more than once, expected each once: {listed(twice)}"
         )
     there = set()
@@ -194,7 +195,7 @@ def nips2017(folder: str | Path, labels: str | Path | None = None) -> tuple[list
             regular(entry.path)
             there.add(entry.name)
     if unlisted := sorted(there - {image.name for image in images}):
-        raise ValueError(
+        raise InputError(
             f"{folder}: has {len(unlisted)} images that {path} does not name: {listed(unlisted)}; move them"
             " away or add their rows"
         )
@@ -216,18 +217,18 @@ def _rows(path: Path) -> list[Listed]:
         try:
             names = [name.strip() for name in rows.fieldnames or ()]
             if lacking := [name for name in COLUMNS if name not in names]:
-                raise ValueError(
+                raise InputError(
                     f"{path}: found no column {listed(lacking)} in its first line, which has"
                     f" {listed(names) or 'nothing'}; expected a CSV in UTF-8 with {listed(COLUMNS)}"
                 )
             if repeated := [name for name in COLUMNS if names.count(name) > 1]:
-                raise ValueError(
+                raise InputError(
                     f"{path}: found column {listed(repeated)} more than once; remove all but one"
                 )
             rows.fieldnames = names
             return [_listed(row, f"{path}, line {rows.line_num}", len(names)) for row in rows]
         except csv.Error as error:
-            raise ValueError(
+            raise InputError(
                 f"{path}, line {rows.line_num}: is no row of a CSV ({error}); correct or remove it"
             ) from error
 
@@ -236,7 +237,7 @@ def _list_of(folder: Path) -> Path:
     for path in (parent / name for parent in (folder, folder.parent) for name in LISTS):
         if path.is_file():
             return path
-    raise ValueError(
+    raise InputError(
         f"{folder}: found none of {listed(LISTS)} in it or beside it, expected the list of its images;"
         " name it in dataset.labels"
     )
@@ -245,20 +246,20 @@ def _list_of(folder: Path) -> Path:
 def _listed(row: dict[Any, Any], where: str, columns: int) -> Listed:
     name, *numbers = (value and value.strip() for value in map(row.get, COLUMNS))
     if not name or name != Path(name).name or name.startswith("."):
-        raise ValueError(f"{where}: ImageId: found {name!r}, expected the name of a file in the folder")
+        raise InputError(f"{where}: ImageId: found {name!r}, expected the name of a file in the folder")
     # Not `int` alone, which takes 1_0 and other scripts' digits.
     if not all(re.fullmatch("[0-9]{1,9}", number or "") for number in numbers):
         found = ", ".join(map(repr, numbers))
-        raise ValueError(f"{where}: TrueLabel, TargetClass: found {found}, expected whole numbers from 1")
+        raise InputError(f"{where}: TrueLabel, TargetClass: found {found}, expected whole numbers from 1")
     # Too many values, or too few, move those behind to other columns.
     if None in row or None in row.values():
-        raise ValueError(
+        raise InputError(
             f"{where}: found another number of values than the {columns} of the first line; put values"
             " that have commas into quotes"
         )
     label, target = (int(number or 0) for number in numbers)
     if label == target or label < 1 or target < 1:
-        raise ValueError(
+        raise InputError(
             f"{where}: TrueLabel, TargetClass: found {label}, {target}, expected two classes, counted from 1"
         )
     return Listed(f"{name}.png", label - 1, target - 1)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from detour import store, tables
+from detour.errors import InputError
 from detour.store import Made
 
 ROLES = ("train", "validation", "test")
@@ -48,7 +49,7 @@ def folds(
     )
     if copy_of is not None and (distinct := len(np.unique(copy_of))) < len(label):
         if distinct < 2 * count:
-            raise ValueError(
+            raise InputError(
                 f"folds.count: found {count}, which deals into {2 * count} groups, and of the {len(label)}"
                 f" test images {distinct} differ; use fewer folds, or other images in place of the copies"
             )
@@ -57,7 +58,7 @@ def folds(
     roles = np.full((len(label), count), "train", dtype=object)
     for group, (_, members) in enumerate(split):
         if not len(members):
-            raise ValueError(
+            raise InputError(
                 f"folds.count: found {count}, and copies among the test images leave one of {2 * count}"
                 " groups empty; use fewer folds, or other images in place of the copies"
             )
@@ -90,7 +91,7 @@ def sources(path: str | Path, fold: int, role: str) -> np.ndarray:
     table = tables.read(path)
     twice = table["source"][table["source"].duplicated()]
     if len(twice):
-        raise ValueError(
+        raise InputError(
             f"{path}: source {twice.iloc[0]} stands twice, expected each once; delete it and run again"
         )
     return np.sort(table["source"][table[f"fold-{fold}"] == role].to_numpy())

@@ -9,6 +9,7 @@ from scipy.linalg import eigh
 
 from detour import store
 from detour.compute import THREAD, Dask
+from detour.errors import InputError
 from detour.medoids import class_sizes, classes_by_rows
 from detour.store import Made
 
@@ -139,7 +140,7 @@ def _moments(path: Path, layers: list[str], rows: list[slice]) -> tuple[np.ndarr
     shard = store.read(path)
     x = np.concatenate([shard[layer][rows[0].start : rows[-1].stop] for layer in layers], axis=1)
     if not np.isfinite(x).all():
-        raise ValueError(
+        raise InputError(
             f"{path}: activations at {', '.join(layers)} have values that are not finite, in the classes of"
             f" rows {rows[0].start} to {rows[-1].stop - 1}; is the classifier broken? Check its weights"
         )

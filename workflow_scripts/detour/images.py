@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from detour import folders, store
+from detour.errors import InputError
 from detour.logs import progress
 from detour.seeds import draw, key
 from detour.spelling import listed, shown
@@ -209,14 +210,14 @@ class Nips2017(Folder):
     def test_images(self) -> Labelled:
         images, missing = folders.nips2017(self.test, self.labels)
         if missing and self.missing == "error":
-            raise ValueError(f"{self.test}: lacks {len(missing)} images of its list: {listed(missing)}")
+            raise InputError(f"{self.test}: lacks {len(missing)} images of its list: {listed(missing)}")
         names, label, target = (list(column) for column in zip(*images, strict=True))
         return _labelled(_Files(self.test, names, label, self._whole), np.array(target, dtype=np.int64))
 
     def _whole(self, image: Tensor) -> Tensor:
         h, w = image.shape[1:]
         if (h, w) != (self.crop, self.crop):
-            raise ValueError(f"found {w} x {h} pixels, expected {self.crop} x {self.crop} (dataset.crop)")
+            raise InputError(f"found {w} x {h} pixels, expected {self.crop} x {self.crop} (dataset.crop)")
         return image
 
 
@@ -319,7 +320,7 @@ def batches(
     lost = set(images.label.tolist())
     for batch, problems, asked in progress(loader, len(loader), f"{what}: batches of {batch_size}"):
         if problems and skipped is None:
-            raise ValueError(f"{problems[0]}; replace or remove it")
+            raise InputError(f"{problems[0]}; replace or remove it")
         for problem in problems:
             logger.info("left out: %s", problem)
         wrong += problems
@@ -330,7 +331,7 @@ def batches(
             yield x, label
     if lost:
         first = shown(images.names[images.label.tolist().index(min(lost))])
-        raise ValueError(
+        raise InputError(
             f"{what}: in {len(lost)} classes, one of them that of {first}, found no image that can be"
             f" decoded, expected at least one each; replace them or remove the classes. The first: {wrong[0]}"
         )

@@ -11,6 +11,7 @@ from scipy.spatial.distance import cdist
 
 from detour import store
 from detour.compute import THREAD, Dask
+from detour.errors import InputError
 from detour.store import Made
 
 # Entries of a block of the n x n distances, which bounds the memory of large classes: 64 MB in float32.
@@ -57,9 +58,9 @@ def medoid(x: np.ndarray) -> Medoid:
         If there is no member, or a value is not finite.
     """
     if len(x) == 0:
-        raise ValueError("a class has no members, expected at least one reference image of each")
+        raise InputError("a class has no members, expected at least one reference image of each")
     if not np.isfinite(x).all():
-        raise ValueError("activations have values that are not finite; is the classifier broken?")
+        raise InputError("activations have values that are not finite; is the classifier broken?")
     members = candidates(x)
     exact = x.astype(np.float64)
     blocks = _slices(len(members), max(1, ENTRIES // len(x)))
@@ -167,7 +168,7 @@ def class_sizes(references: Sequence[str | Path]) -> np.ndarray:
     label = np.concatenate([shard["label"][:] for shard in shards])
     size = np.bincount(label, minlength=shards[0]["logits"].shape[1])
     if not size.all():
-        raise ValueError(
+        raise InputError(
             f"classes {np.flatnonzero(size == 0).tolist()} have no reference images, expected at least one"
             " each; add images or remove the classes' folders"
         )

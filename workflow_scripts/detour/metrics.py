@@ -14,6 +14,7 @@ from sklearn.metrics import roc_curve
 
 from detour import tables
 from detour.areas import beaten, beaten_high
+from detour.errors import InputError
 from detour.logs import progress
 from detour.protocols import ALL
 from detour.seeds import draw
@@ -211,7 +212,7 @@ def _refuse_incomplete(scores: pd.DataFrame, verdicts: pd.DataFrame) -> None:
         if wrong.any():
             first = scores[wrong].iloc[0]
             about = ", ".join(f"{name} {first[name]}" for name in version)
-            raise ValueError(
+            raise InputError(
                 f"scores: {wrong.sum()} of {len(scores)} cannot be ranked: the score {first['score']} of"
                 f" {about} {problem}; delete the folder of this detector under detectors/ and run again"
             )
@@ -220,7 +221,7 @@ def _refuse_incomplete(scores: pd.DataFrame, verdicts: pd.DataFrame) -> None:
             len(part[key].drop_duplicates()) for key in (["seed", "fold"], "seed", "fold")
         )
         if trainings != seeds * folds:
-            raise ValueError(
+            raise InputError(
                 f"scores: {detector}, {protocol} {case}: found {trainings} trainings of {seeds} seeds and"
                 f" {folds} folds, expected one each; run again"
             )

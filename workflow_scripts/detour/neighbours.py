@@ -8,6 +8,7 @@ import numpy as np
 
 from detour import store
 from detour.compute import THREAD, Dask
+from detour.errors import InputError
 from detour.store import Made
 
 # Reference activations that are in memory at once: 128 MB in float32.
@@ -44,7 +45,7 @@ def nearest(x: np.ndarray, reference: np.ndarray, k: int) -> tuple[np.ndarray, n
     only those that may be among the k nearest are computed from differences.
     """
     if not (np.isfinite(x).all() and np.isfinite(reference).all()):
-        raise ValueError("activations have values that are not finite; is the classifier broken?")
+        raise InputError("activations have values that are not finite; is the classifier broken?")
     y = reference.astype(np.float64)
     squares = np.einsum("ij,ij->i", y, y)
     u = (y.shape[1] + 8) * np.finfo(np.float64).eps
@@ -106,7 +107,7 @@ def find(
     """
     count = sum(store.read(path)["label"].shape[0] for path in references)
     if count < k:
-        raise ValueError(f"detectors: k: found {k}, allowed: at most the {count} reference images")
+        raise InputError(f"detectors: k: found {k}, allowed: at most the {count} reference images")
     where = Path(activations).absolute()
     tasks = {layer: [partial(_block, where, *block, layer, k) for block in _blocks(references, layer)]
              for layer in layers}  # fmt: skip

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from detour.errors import InputError
+
 # Modules whose output has its channels at a known place. These classes alone: a subclass may permute axes.
 FIRST = (
     nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm,
@@ -18,7 +20,7 @@ LAST = (nn.Linear, nn.LayerNorm)
 EXPECTED = "[b, N], [b, N, H, W], [b, H, W, N] or [b, tokens, N]"
 
 
-class OutputError(ValueError):
+class OutputError(InputError):
     """A layer puts out what cannot be compared; the message has a line for each such layer."""
 
 

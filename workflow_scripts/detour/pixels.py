@@ -13,6 +13,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms import v2
 
+from detour.errors import InputError
 from detour.spelling import shown
 
 # What a file is, by its content; nothing else is opened. Pillow knows dozens more, and hands some of them to
@@ -38,7 +39,7 @@ def fitted(image: Tensor, resize: int, crop: int) -> Tensor:
     """
     shorter, longer = sorted(image.shape[1:])
     if resize**2 * longer > PIXELS * shorter:
-        raise ValueError(
+        raise InputError(
             f"found {image.shape[2]} x {image.shape[1]} pixels, which are more than {PIXELS:,} once the"
             f" shorter side has {resize} (dataset.resize)"
         )
@@ -73,26 +74,26 @@ def with_orientation(content: bytes) -> tuple[Tensor, bool]:
             return pixels, _is_turned(image)
     except UnidentifiedImageError as error:
         kinds = ", ".join(FORMATS)
-        raise ValueError(f"cannot be decoded (found none of {kinds}, or one of an unknown kind)") from error
+        raise InputError(f"cannot be decoded (found none of {kinds}, or one of an unknown kind)") from error
     # Decoders throw what they like: RuntimeError, struct.error, zlib.error, MemoryError ...
     except Exception as error:
         kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
         # An address in memory is another in every run.
         said = re.sub(r"<[^<>]* at 0x[0-9a-fA-F]+>", "the file", str(error))
-        raise ValueError(f"cannot be decoded ({kind}{shown(said)})") from error
+        raise InputError(f"cannot be decoded ({kind}{shown(said)})") from error
 
 
 def _refuse(image: Image.Image) -> None:
     """Before any pixel is decoded."""
     if not 0 < image.width * image.height <= PIXELS:
-        raise ValueError(f"found {image.width} x {image.height} pixels, allowed: 1 to {PIXELS:,}")
+        raise InputError(f"found {image.width} x {image.height} pixels, allowed: 1 to {PIXELS:,}")
     tags = image.tag_v2 if image.format == "TIFF" else {}  # type: ignore[attr-defined]
     bits = max(tags.get(ExifTags.Base.BitsPerSample, (1,)))
     white = tags.get(ExifTags.Base.PhotometricInterpretation, 1)
     kinds = set(tags.get(ExifTags.Base.SampleFormat, (1,)))
     # Pillow takes signed values for unsigned, and 12 bits for 16, and does not invert 16.
     if kinds - {1} or bits > 16 or 8 < bits < 16 or (bits == 16 and white == 0):
-        raise ValueError(
+        raise InputError(
             f"found a TIFF with values of {bits} bits, SampleFormat {sorted(kinds)} and Photometric"
             f"Interpretation {white}, expected unsigned values of 8 bits, or 16 with 0 as black; convert it"
         )
@@ -104,7 +105,7 @@ def _rgb(image: Image.Image) -> Tensor:
         grey = (np.asarray(image) >> 8).astype(np.uint8)
         return torch.from_numpy(grey).expand(3, -1, -1)
     if image.mode in ("I", "F"):
-        raise ValueError(
+        raise InputError(
             f"found values of 32 bits (Pillow's mode {image.mode}), whose range no file says; convert it to 8"
             " or 16"
         )

@@ -30,6 +30,7 @@ from zarr.codecs import BloscCodec
 from zarr.storage import WrapperStore, ZipStore
 
 from detour.artefacts import written
+from detour.errors import InputError
 
 # A chunk of a few MB is read in a few ms and costs little beside a batch of images in memory.
 CHUNK_BYTES = 4 * 2**20
@@ -155,7 +156,7 @@ def lineage(paths: Iterable[str | Path]) -> dict[str, str]:
             known, by = found.setdefault(name, (version_of, path))
             if known != version_of:
                 other = "that is there" if identity(by) == name else f"that {by} was made from"
-                raise ValueError(
+                raise InputError(
                     f"{path}: was made from another {name} (digest {version_of}) than the one {other}"
                     f" ({known}); one of them was replaced: delete {path} and {by} and run again"
                 )
@@ -216,7 +217,7 @@ def check(path: str | Path, *, contents: bool = False) -> None:
         if contents and (entry := zipped.testzip()):
             raise zipfile.BadZipFile(f"Bad CRC-32 for {entry!r}")
     if says != identity(path):
-        raise ValueError(
+        raise InputError(
             f"{path}: says that it is {says}, expected {identity(path)}: another file was put in its place,"
             " or a run was renamed; delete it and run again"
         )
@@ -238,7 +239,7 @@ def damaged(path: str | Path) -> Iterator[None]:
         # An offset before the file's begin; others are of the file system, such as that there is no file.
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise
-        raise ValueError(
+        raise InputError(
             f"{path}: is damaged or no file of this workflow ({error}), expected one as it was written;"
             " delete it and run again"
         ) from error

@@ -12,6 +12,8 @@ from torchvision.models import WeightsEnum, get_model, get_model_weights, list_m
 from torchvision.models.inception import Inception3
 from torchvision.models.resnet import ResNet
 
+from detour.errors import InputError
+
 
 def names() -> list[str]:
     """Of the classification models."""
@@ -44,7 +46,7 @@ def fetched(own: WeightsEnum) -> Path:
         try:
             torch.hub.download_url_to_file(own.url, str(path), progress=False)
         except OSError as error:
-            raise ValueError(
+            raise InputError(
                 f"classifier.weights: cannot fetch {own.url} ({error}); fetch it elsewhere and put it at"
                 f" {path}, or name where it is in classifier.weights"
             ) from error
@@ -62,7 +64,7 @@ def blocks(model: str, network: nn.Module) -> list[str]:
         case Inception3():
             mixed = [name for name, _ in network.named_children() if name.startswith("Mixed")]
             return ["maxpool2", *mixed]
-    raise ValueError(
+    raise InputError(
         f"classifier.layers: found 'auto', and {model} is of neither the ResNet nor the Inception family;"
         f" list names of its modules, among them: {', '.join(name for name, _ in network.named_children())}"
     )

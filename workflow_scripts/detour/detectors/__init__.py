@@ -13,6 +13,7 @@ import torch
 from detour import histories, states, tables
 from detour.artefacts import written
 from detour.detectors.versions import Run, Versions
+from detour.errors import InputError
 from detour.folds import sources
 from detour.methods import DETECTORS
 from detour.protocols import ALL, cases
@@ -88,7 +89,7 @@ def train(
             try:
                 passes = fitted.fit(part["train"], part["validation"], seed=drawn)
             except ValueError as error:
-                raise ValueError(f"detector {name!r}, fold {fold}, seed {seed} ({case}): {error}") from error
+                raise InputError(f"detector {name!r}, fold {fold}, seed {seed} ({case}): {error}") from error
             fitted_states[str(case)] = fitted.state()
             about = {"detector": name, "protocol": case.protocol, "case": case.name}
             adversarial = part["validation"].adversarial
@@ -136,7 +137,7 @@ def scored(fitted: Detector, versions: Versions, what: str) -> np.ndarray:
     wrong = np.flatnonzero(~np.isfinite(scores))
     if len(wrong):
         first = wrong[0]
-        raise ValueError(
+        raise InputError(
             f"{what}: {len(wrong)} of {len(scores)} scores are not finite, the first is {scores[first]}, of"
             f" source {versions.source[first]} in {versions.set[first]}; use another `scale` or a smaller"
             " `lr` where it has them, or leave the detector out"
@@ -167,7 +168,7 @@ def evaluate(
     saved = states.load(model)
     for role, known in saved["sources"].items():
         if len(leaked := np.intersect1d(known.numpy(), part["test"])):
-            raise ValueError(
+            raise InputError(
                 f"{model}: source {leaked[0]} was in {role} and is in the test of fold {fold} of {folds}"
                 f" ({len(leaked)} such sources), expected none; delete {model} and run again"
             )

@@ -8,6 +8,7 @@ import torch
 from detour.detectors.linear import Regression
 from detour.detectors.versions import Versions
 from detour.distances import distances
+from detour.errors import InputError
 from detour.store import ORIGINAL
 
 # The dimension given where all distances are equal, which do not determine it.
@@ -145,12 +146,12 @@ class LID(WithNeighbours):
 
     def fit(self, train: Versions, validation: Versions, seed: int) -> list[dict[str, float]]:
         if len(train.sources) <= self.batch:
-            raise ValueError(
+            raise InputError(
                 f"detectors: batch: found {self.batch}, allowed: at most {len(train.sources) - 1}, one less"
                 " than there are training images"
             )
         if max(self.k) > self.batch:
-            raise ValueError(f"detectors: k: found {max(self.k)}, allowed: at most its batch, {self.batch}")
+            raise InputError(f"detectors: k: found {max(self.k)}, allowed: at most its batch, {self.batch}")
         drawn = np.random.default_rng(seed).permutation(train.sources)[: self.batch + 1]
         genuine = Versions(train.run, drawn, [ORIGINAL])
         self.sources = torch.from_numpy(drawn)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from detour import areas
+from detour.errors import InputError
 
 # Axes of [m, L, C] that share a mean and a deviation.
 SHARED = {"layer": (0, 2), "standard": (0,)}
@@ -47,7 +48,7 @@ def mean_loss(losses: Sequence[Tensor], epoch: int) -> float:
     """
     mean = float(torch.stack(list(losses)).double().mean())
     if not isfinite(mean):
-        raise ValueError(
+        raise InputError(
             f"the training loss of epoch {epoch} is {mean}: training has diverged; use a smaller lr, or"
             " scale: layer where there is a scale"
         )
@@ -91,7 +92,7 @@ class Regression:
         # In place: at 17 layers and 1,000 classes a copy is half a gigabyte.
         features = scaled.sub_(self.mean).div_(self.std).flatten(1).numpy()
         if not np.isfinite(features).all():
-            raise ValueError(
+            raise InputError(
                 "found features of training images that are not finite; is the classifier broken? Delete the"
                 " run's distances and activations, and run again"
             )

@@ -10,6 +10,7 @@ import numpy as np
 import zarr
 
 from detour import store
+from detour.errors import InputError
 from detour.store import ORIGINAL, named
 
 # What a detector can read of a run.
@@ -115,7 +116,7 @@ class Versions:
             self._rows(self.run.neighbours, f"{layer}/{array}") for array in ("distance", "label")
         )
         if distance.shape[1] < k:
-            raise ValueError(
+            raise InputError(
                 f"detectors: k: found {k}, allowed: at most {distance.shape[1]}, as were looked for"
             )
         return distance[:, :k], label[:, :k]

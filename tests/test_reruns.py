@@ -18,11 +18,13 @@ from conftest import Workflow
 from detour import classifiers, store
 
 # Patterns of what a run makes, without the ending of stores.
-SCORED = r"(scores|histories|metrics|summary)\.csv|figures/(intervals|histories|roc|transfer).*|report\.html"
-ATTACKED = r"adaptive/.*|adaptive\.csv|figures/adaptive.*"
+SCORED = (
+    r"(scores|histories|metrics|summary)(\.csv)?|figures/(intervals|histories|roc|transfer).*|report\.html"
+)
+ATTACKED = r"adaptive/.*|adaptive(\.csv)?|figures/adaptive.*"
 TRAINED = rf"detectors/.*|{ATTACKED}|{SCORED}"
 # What attacks and activations are behind, besides the detectors.
-JUDGED = rf"(verdicts|outcomes)\.csv|figures/.*|{TRAINED}"
+JUDGED = rf"(verdicts|outcomes)(\.csv)?|figures/.*|{TRAINED}"
 
 
 def plan(workflow: Workflow, *options: str, **environment: str) -> tuple[set[str], set[str]]:
@@ -111,7 +113,7 @@ CONFIGURATION = {
     ),
     "epochs of a detector": (
         lambda settings: settings["detectors"][0].update(epochs=4),
-        rf"(detectors|adaptive)/lstm/.*|adaptive\.csv|figures/adaptive.*|{SCORED}",
+        rf"(detectors|adaptive)/lstm/.*|adaptive(\.csv)?|figures/adaptive.*|{SCORED}",
     ),
     "another metric": (
         lambda settings: settings["detectors"][2].update(metric="l2"),
@@ -137,7 +139,7 @@ CONFIGURATION = {
         lambda settings: settings["detectors"].append({"name": "new", "method": "knn", "k": [3]}),
         rf"detectors/new/.*|{SCORED}",
     ),
-    "number of folds": (lambda settings: settings["folds"].update(count=3), rf"folds\.csv|{TRAINED}"),
+    "number of folds": (lambda settings: settings["folds"].update(count=3), rf"folds(\.csv)?|{TRAINED}"),
     "a layer less": (
         lambda settings: settings["classifier"]["layers"].pop(1),
         rf"activations/.*|medoids/.*|gaussians/.*|distances/.*|neighbours/.*|{JUDGED}",
@@ -172,7 +174,7 @@ CODE = {
                 rf"medoids/.*|gaussians/.*|distances/.*|figures/path.*|detectors/(?!knn).*|{ATTACKED}|{SCORED}"),
     "one detector": (f"{LIBRARY}/detectors/neighbours.py", "1 - agree", "1.0 - agree", rf"detectors/knn/.*|{SCORED}"),
     "figures": (f"{LIBRARY}/figures.py", '"#0072B2"', '"#0072B3"', r"figures/.*|report\.html"),
-    "one script": ("workflow_scripts/fold.py", "import json", "import json\nNEW = 1", rf"folds\.csv|{TRAINED}"),
+    "one script": ("workflow_scripts/fold.py", "import json", "import json\nNEW = 1", rf"folds(\.csv)?|{TRAINED}"),
     "template of the report": ("report/report.html", "<body", "<body class='new'", r"report\.html"),
     "caption": ("report/roc.rst", " ", "  ", r"report\.html"),
 }  # fmt: skip
@@ -189,10 +191,10 @@ def test_code(copied, change):
     ("library", "release", "reruns"),
     [
         ("cleverhans", "9.9.0", rf"(images|activations|neighbours|distances/[^/]*)/(step|noise)|{JUDGED}"),
-        ("torch", "9.9.0", rf"classifier\.pt|images/.*|activations/.*|medoids/.*|gaussians/.*|distances/.*|neighbours/.*|folds\.csv|{JUDGED}"),
+        ("torch", "9.9.0", rf"classifier\.pt|images/.*|activations/.*|medoids/.*|gaussians/.*|distances/.*|neighbours/.*|folds(\.csv)?|{JUDGED}"),
         # Of functions that import where they need it, too: of those that read the digits, and deal the folds.
-        ("scikit-learn", "9.9.0", rf"classifier\.pt|images/.*|activations/.*|medoids/.*|gaussians/.*|distances/.*|neighbours/.*|folds\.csv|{JUDGED}"),
-        ("scipy", "9.9.0", rf"medoids/.*|gaussians/.*|distances/.*|figures/path.*|detectors/.*|{ATTACKED}|{SCORED}"),
+        ("scikit-learn", "9.9.0", rf"classifier\.pt|images/.*|activations/.*|medoids/.*|gaussians/.*|distances/.*|neighbours/.*|folds(\.csv)?|{JUDGED}"),
+        ("scipy", "9.9.0", rf"medoids/.*|gaussians/.*|distances/.*|figures/.*|detectors/(?!knn).*|{ATTACKED}|{SCORED}"),
         ("torch", "a patch", ""),
         ("zarr", "9.9.0", ""),
         ("dask", "9.9.0", ""),

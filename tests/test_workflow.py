@@ -354,12 +354,11 @@ def photographs(data, tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 def test_one_s_own_images_and_network(photographs, data, tmp_path):
-    """The preset but for its paths, on a part of the images, in less than float32 where that may be."""
+    """The preset but for its paths, on a part of the images."""
     settings = yaml.safe_load((ROOT / "presets/image-folder.yaml").read_text())
     settings["dataset"] |= {
         "reference": str(photographs / "train"), "test": str(photographs / "val"), "per_class": 20,
     }  # fmt: skip
-    settings["precision"] = "bfloat16"
     settings["classifier"]["weights"] = str(data / "tiny-imagenet-20-resnet18.pt")
     settings["folds"] = {"count": 2}
     settings["detectors"][0]["epochs"] = 20

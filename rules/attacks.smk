@@ -1,11 +1,3 @@
-# Methods that start from images of the reference, and so are told of it.
-STARTING = ["hop_skip_jump"]
-
-
-def starts(attack):
-    return {"dataset": REFERENCE} if attack["method"] in STARTING else {}
-
-
 rule attack:
     input:
         classifier="<run>/classifier.pt",

@@ -262,6 +262,27 @@ def growing(amount):
     return lambda wildcards, attempt: amount * attempt
 
 
+def fitting(wildcards, attempt):
+    """Memory of a training: what reads the joint Gaussian holds a square of all layers' widths."""
+    joint = "joint" in READS[DETECTORS[wildcards.detector]["method"]]
+    return (4000 if joint else 2500) * attempt
+
+
+def of_joint(joint, layer):
+    """The joint Gaussian takes memory by the square of all widths together, and time by their cube."""
+    return lambda wildcards, attempt: attempt * (
+        joint if wildcards.layer in JOINTS else layer
+    )
+
+
+# Methods that start from images of the reference, and so are told of it.
+STARTING = ["hop_skip_jump"]
+
+
+def starts(attack):
+    return {"dataset": REFERENCE} if attack["method"] in STARTING else {}
+
+
 COMPUTE = {key: config[key] for key in ("device", "batch_size", "threads")}
 
 # What computes medoids, Gaussians, distances and neighbours. It changes no byte of them, so it reruns nothing: Snakemake

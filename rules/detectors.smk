@@ -1,9 +1,3 @@
-def fitting(wildcards, attempt):
-    """Memory: what reads the joint Gaussian holds a square of all layers' widths."""
-    joint = "joint" in READS[DETECTORS[wildcards.detector]["method"]]
-    return (4000 if joint else 2500) * attempt
-
-
 rule train:
     input:
         unpack(stores),

@@ -1,10 +1,3 @@
-# The joint one's decomposition takes memory by the square of all widths together, and time by their cube.
-def of_joint(joint, layer):
-    return lambda wildcards, attempt: attempt * (
-        joint if wildcards.layer in JOINTS else layer
-    )
-
-
 rule gaussian:
     input:
         REFERENCES,

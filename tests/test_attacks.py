@@ -616,7 +616,7 @@ def test_hop_skip_jump_asks_for_its_dataset(resnet, originals, made):
 
 
 def test_the_rules_tell_of_the_dataset_what_starts_from_it():
-    text = (ROOT / "rules/attacks.smk").read_text()
+    text = (ROOT / "rules/common.smk").read_text()
     listed = ast.literal_eval(re.search(r"^STARTING = (.*)$", text, re.MULTILINE).group(1))
     assert tuple(listed) == attacks.FROM_REFERENCE
 

@@ -10,7 +10,7 @@ rule gaussian:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=of_joint(6000, 4000),
+        mem_mb=of_joint(6000, 2000),
         runtime=of_joint(60, 20),
     params:
         settings=lambda wildcards: settings(

@@ -189,7 +189,8 @@ def with_data(reader) -> Path:
             for i in range(images):
                 picture().save(path / f"class{c:03}" / f"{i}.{suffix}", quality=100)
 
-    folder(reader / "data/tiny-imagenet-20/train", 20, 2, "JPEG")
+    # As many reference images as neighbours are asked for.
+    folder(reader / "data/tiny-imagenet-20/train", 20, 5, "JPEG")
     folder(reader / "data/tiny-imagenet-20/val", 20, 10, "JPEG")
     network = classifiers.untrained("resnet18", 20, seed=0)
     torch.save(network.state_dict(), reader / "data/tiny-imagenet-20-resnet18.pt")

@@ -760,6 +760,7 @@ def test_a_job_that_was_begun_anew_loses_its_detector_to_the_later_start(
     with pytest.raises(TakenOverError, match="another job took over"):
         detectors.train(run, *paths, **job)
     assert detectors.load(paths[1]).chosen == ("layer", 9)
+    assert list(tables.read(paths[2])["k"]) == [9]
 
 
 def five_fold_auc(run: Run, label: np.ndarray) -> tuple[float, float]:

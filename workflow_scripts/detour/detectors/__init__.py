@@ -108,7 +108,8 @@ def train(
             "sources": {role: torch.from_numpy(found) for role, found in sourced.items()},
         }
         states.save(path, model, saved, made, [*run.paths, folds])
-        tables.write(history, pd.DataFrame(rows), made, [*run.paths, folds])
+    # After the model: a job that has lost it to a later start writes no history beside it.
+    tables.write(history, pd.DataFrame(rows), made, [*run.paths, folds])
 
 
 def load(model: str | Path, case: str = f"known {ALL}") -> Detector:

@@ -124,3 +124,15 @@ def test_a_class_without_images_is_named(write_store, made, tmp_path):
     path = write_store("0", {"layer": np.ones((2, 1)), "label": np.array([0, 2]), "logits": np.ones((2, 3))})
     with pytest.raises(ValueError, match=r"\[1\] have no reference images"):
         medoids.find([path], tmp_path / "m.zarr.zip", layer="layer", made=made)
+
+
+def test_what_is_not_finite_is_named_by_its_store_and_layer(write_store, made, tmp_path):
+    x = np.ones((4, 2), np.float32)
+    x[3, 1] = np.inf
+    arrays = {"here": x, "label": np.array([0, 0, 1, 1]), "logits": np.zeros((4, 2), np.float32)}
+    path = write_store("0", arrays)
+    with pytest.raises(
+        ValueError, match=r"0\.zarr\.zip, layer here: activations have values that are not finite"
+    ):
+        medoids.find([path], tmp_path / "here.zarr.zip", layer="here", made=made)
+    assert not (tmp_path / "here.zarr.zip").exists()

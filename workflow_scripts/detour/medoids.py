@@ -11,7 +11,7 @@ from scipy.spatial.distance import cdist
 
 from detour import store
 from detour.compute import THREAD, Dask
-from detour.errors import InputError
+from detour.errors import InputError, of
 from detour.store import Made
 
 # Entries of a block of the n x n distances, which bounds the memory of large classes: 64 MB in float32.
@@ -186,7 +186,8 @@ def _with_activations(path: Path, layer: str, rows: list[slice]) -> list[tuple[M
     """Medoids of consecutive classes of a shard, with their activations."""
     x = store.read(path)[layer][rows[0].start : rows[-1].stop]
     members = (x[row.start - rows[0].start : row.stop - rows[0].start] for row in rows)
-    return [_with_activation(each) for each in members]
+    with of(f"{path}, layer {layer}"):
+        return [_with_activation(each) for each in members]
 
 
 def _with_activation(x: np.ndarray) -> tuple[Medoid, np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from detour import store
 from detour.compute import THREAD, Dask
-from detour.errors import InputError
+from detour.errors import InputError, of
 from detour.store import Made
 
 # Reference activations that are in memory at once: 128 MB in float32.
@@ -138,7 +138,8 @@ def _block(
     """Distance and label of the k nearest rows of a block, or of all; the worker itself reads the stores."""
     shard = store.read(reference)
     label = shard["label"][rows]
-    distance, index = nearest(store.read(activations)[layer][:], shard[layer][rows], min(k, len(label)))
+    with of(f"{activations} and {reference}, layer {layer}"):
+        distance, index = nearest(store.read(activations)[layer][:], shard[layer][rows], min(k, len(label)))
     return distance, label[index]
 
 

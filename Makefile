@@ -4,7 +4,8 @@
 # make cluster installs what SLURM and clusters of Dask need besides
 # make bench   installs the peers too; measures everything, half an hour, into benchmarks/RESULTS.md
 # make gpu     what needs a GPU: its tests and benchmarks, in 10 minutes and without a network
-# make table   prints the table of docs/configuration.md, from the schema
+# make schema  writes schemas/config.schema.json, from the options
+# make table   prints the table of docs/configuration.md, from the options
 # make rulegraph draws docs/rulegraph.svg (needs Graphviz)
 # make lock    resolves the newest versions into locks/ (needs uv)
 
@@ -17,7 +18,7 @@ INSTALL := $(BIN)/pip install --quiet --no-deps --disable-pip-version-check
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-all lint cluster bench gpu table rulegraph lock
+.PHONY: help demo test test-slow test-all lint cluster bench gpu schema table rulegraph lock
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -72,8 +73,12 @@ gpu:
 
 # The table of docs/configuration.md.
 table: .venv/run
-	$(BIN)/python -c 'import json; from detour import config; \
-	print(config.table(json.load(open("schemas/config.schema.json"))))'
+	$(BIN)/python -c 'from detour.options import documented; print(documented.table())'
+
+# What editors complete configurations by.
+schema: .venv/run
+	$(BIN)/python -c 'import json; from detour.options import documented; \
+	print(json.dumps(documented.schema(), indent=2))' > schemas/config.schema.json
 
 # The default run's rules, without the arrows that follow from others.
 rulegraph: .venv/run

@@ -31,13 +31,13 @@ report: "report/workflow.rst"
 
 
 wildcard_constraints:
-    set="|".join(SETS),
-    attack="|".join(ATTACKS),
-    layer="|".join(map(re.escape, [*LAYERS, *JOINTS])),
+    set="|".join(PLAN.sets),
+    attack="|".join(PLAN.attacks),
+    layer="|".join(map(re.escape, [*PLAN.layers, *PLAN.joints])),
     representative="|".join(REPRESENTATIVES),
     metric="l2|cosine",
-    detector="|".join(DETECTORS),
-    protocol="|".join(config["protocols"]),
+    detector="|".join(PLAN.detectors),
+    protocol="|".join(PLAN.run.protocols),
     shard=r"\d+",
     seed=r"\d+",
     fold=r"\d+",
@@ -51,53 +51,51 @@ rule all:
 
 rule adversarials:
     input:
-        expand("<run>/images/{attack}.zarr.zip", attack=ATTACKS),
+        [PLAN.images[attack] for attack in PLAN.attacks],
 
 
 rule activations:
     input:
-        ACTIVATIONS.values(),
-        REFERENCES,
+        PLAN.activations.values(),
+        PLAN.references,
 
 
 rule medoids:
     input:
-        MEDOIDS,
+        PLAN.medoids,
 
 
 rule gaussians:
     input:
-        GAUSSIANS,
+        PLAN.gaussians,
 
 
 rule distances:
     input:
-        [list(measured.values()) for measured in DISTANCES.values()],
+        [list(measured.values()) for measured in PLAN.distances.values()],
 
 
 rule neighbours:
     input:
-        NEIGHBOURS.values(),
+        PLAN.neighbours.values(),
 
 
 rule detectors:
     input:
-        EVALUATED,
+        PLAN.evaluated,
 
 
 rule figures:
     input:
-        expand("<run>/figures/{figure}.svg", figure=FIGURES),
+        expand("<run>/figures/{figure}.svg", figure=PLAN.figures),
 
 
 onstart:
-    for line in [
-        *warnings(config),
-        *CONTENTS.get("leaked", []),
-        *CONTENTS.get("copied", []),
-    ]:
+    for line in console.warnings(PLAN):
         logger.warning(line)
 
 
 onsuccess:
-    show_result()
+    # If this run made it, and did not only touch it.
+    if any(job.rule.name == "report" for job in workflow.dag.finished_jobs):
+        console.show_result(PLAN)

@@ -16,8 +16,9 @@ from benchmarks import timing
 from benchmarks.attacks import CUDA_ONLY, MEAN, STD, loaded, seeded
 from benchmarks.sections import Table
 from detour import classifiers
-from detour.attacks import Attack, adversarial
+from detour.attacks import adversarial
 from detour.classifiers import Classifier
+from detour.options.attacks.gradients import Iterative
 
 GOAL = "Measured images a second where an accelerator is at hand; where none is, 'not measured'."
 
@@ -40,7 +41,7 @@ def run(quick: bool) -> list[Table]:
     images = np.random.default_rng(0).integers(256, size=(n, 3, 299, 299), dtype=np.uint8)
     pixels = torch.from_numpy(images).to(device)
     network = seeded("inception_v3", pixels[:64].cpu().float() / 255)
-    attack = Attack(name="", method="iterative", eps=16, target="dataset", steps=steps, step=1)
+    attack = Iterative(name="a", method="iterative", eps=16, target="dataset", steps=steps, step=1)
     target = np.arange(n) % 1000
     here = [p for p in PRECISIONS if cuda or p not in CUDA_ONLY]
     nets = {p: loaded("inception_v3", network, device, p) for p in here}

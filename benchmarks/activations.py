@@ -14,6 +14,7 @@ import time
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,9 +26,9 @@ from torchvision.transforms import v2
 from benchmarks import timing
 from benchmarks.photographs import photographs
 from benchmarks.sections import Table
-from detour import activations, classifiers
+from detour import activations, classifiers, datasets
 from detour.classifiers import Classifier
-from detour.images import Folder
+from detour.datasets import Known
 from detour.store import Made
 
 GOAL = (
@@ -74,7 +75,7 @@ def measured(model: str, resize: int, crop: int, n: int, batch: int, rounds: int
             path, model=model, weights="untrained", mean=MEAN, std=STD, classes=1000, made=Made({}, "")
         )
         layers = classifiers.layers(model, "auto")
-        dataset = Folder(reference=str(root / "images"), resize=resize, crop=crop)
+        dataset = of_images(root, resize=resize, crop=crop)
         images = dataset.reference_images().images
         pixels = torch.stack([images[i][0] for i in range(n)])
         net = Classifier(classifiers.untrained(model, 1000, seed=0), MEAN, STD).eval().to(device)
@@ -136,6 +137,10 @@ class Heard(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if share := re.search(r"the device waited (\d+ %)", record.getMessage()):
             self.waited[self._name] = share[1]
+
+
+def of_images(root: Path, **section: Any) -> Known:
+    return datasets.dataset({"name": "image_folder", "reference": str(root / "images"), **section})
 
 
 def saved(root: Path, n: int, size: tuple[int, int]) -> None:
@@ -214,7 +219,7 @@ def _extracted(root: Path, batch: int) -> tuple[float, float]:
         path, model="resnet18", weights="untrained", mean=MEAN, std=STD, classes=2, made=Made({}, "")
     )
     extract = partial(
-        activations.extract_reference, path, Folder(reference=str(root / "images"), crop=32), root / "out.zarr.zip",
+        activations.extract_reference, path, of_images(root, crop=32), root / "out.zarr.zip",
         number=0, count=1, layers=classifiers.layers("resnet18", "auto"), batch_size=batch, device="auto",
         workers=1, made=Made({}, ""),
     )  # fmt: skip

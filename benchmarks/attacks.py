@@ -27,8 +27,9 @@ from torchvision.models import get_model
 from benchmarks import timing
 from benchmarks.sections import Table
 from detour import classifiers
-from detour.attacks import Attack, adversarial
+from detour.attacks import adversarial
 from detour.classifiers import Classifier
+from detour.options.attacks.gradients import Iterative
 from detour.store import Made
 
 GOAL = (
@@ -94,7 +95,7 @@ def measured(model: str, *, size: int, n: int, steps: int, rounds: int, compiled
     network = seeded(model, x.cpu())
     plain = Classifier(network, MEAN, STD).eval().to(device)
     frozen = copy.deepcopy(plain).requires_grad_(False).to(memory_format=torch.channels_last)
-    attack = Attack(name="", method="iterative", eps=EPS, target="dataset", steps=steps, step=1)
+    attack = Iterative(name="a", method="iterative", eps=EPS, target="dataset", steps=steps, step=1)
 
     candidates: dict[str, Callable[[], Tensor]] = {BARE: partial(bare, frozen, x, y, steps)}
     missing: dict[str, str] = {}
@@ -174,7 +175,7 @@ def bare(network: nn.Module, x: Tensor, y: Tensor, steps: int, dtype: torch.dtyp
     return found
 
 
-def detour(classifier: Classifier, images: np.ndarray, target: np.ndarray, attack: Attack) -> Tensor:
+def detour(classifier: Classifier, images: np.ndarray, target: np.ndarray, attack: Iterative) -> Tensor:
     perturbed = adversarial(classifier, images, target, attack, [0] * len(images))
     return torch.from_numpy(perturbed).float().div(255)
 

@@ -21,7 +21,7 @@ from torchvision.transforms import v2
 from benchmarks import timing
 from benchmarks.photographs import photographs
 from benchmarks.sections import Table
-from detour.images import Folder
+from detour.datasets.photographs import Folders
 from detour.pixels import decoded
 
 GOAL = (
@@ -42,7 +42,7 @@ NOTES = [
 REFERENCE = "torchvision's transform"
 SIZES = {"500 x 375, most of ImageNet": (500, 375), "1600 x 1200": (1600, 1200), "64 x 64": (64, 64)}
 RESIZE, CROP = 342, 299
-FOLDER = Folder(reference="", resize=RESIZE, crop=CROP)
+FOLDER = Folders.model_construct(resize=RESIZE, crop=CROP)
 
 
 def run(quick: bool) -> list[Table]:

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from benchmarks import timing
 from benchmarks.sections import Table
 from detour.detectors.sequences import LSTM
+from detour.options.detectors import detector
 
 GOAL = "Ahead of the plain way; the bare training steps are the bound."
 
@@ -84,7 +85,8 @@ def sequences(rng: np.random.Generator, n: int, layers: int, classes: int) -> Se
 
 
 def detour(train: Sequences, validation: Sequences, epochs: int) -> float:
-    lstm = LSTM(hidden=HIDDEN, epochs=epochs, batch_size=BATCH, lr=LR, scale="layer")
+    entry = {"name": "lstm", "method": "lstm", "hidden": HIDDEN, "batch_size": BATCH, "lr": LR}
+    lstm = LSTM(detector({**entry, "epochs": epochs}))
     return max(epoch["validation_auc"] for epoch in lstm.fit(train, validation, seed=0))
 
 

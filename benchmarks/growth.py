@@ -17,11 +17,11 @@ import torch
 
 from benchmarks import timing
 from benchmarks.sections import Table
-from detour import activations, attacks, classifiers, distances, images, medoids, neighbours, store
-from detour.attacks import Attack
+from detour import activations, attacks, classifiers, datasets, distances, images, medoids, neighbours, store
 from detour.compute import Dask
 from detour.detectors.sequences import LSTM
-from detour.images import Digits
+from detour.options.attacks.gradients import Iterative
+from detour.options.detectors import detector
 from detour.store import Made
 
 GOAL = "No stage grows faster than its work; memory that grows is said."
@@ -107,12 +107,12 @@ def test_images(folder: Path, n: int) -> Path:
 
 
 def collected(folder: Path, n: int) -> Callable[[], object]:
-    dataset = Digits(test=n, size=64)
+    dataset = datasets.dataset({"name": "digits", "test": n, "size": 64})
     return partial(images.collect, dataset, folder / "o.zarr.zip", seed=0, workers=0, made=MADE)
 
 
 def attacked(folder: Path, n: int) -> Callable[[], object]:
-    attack = Attack(name="a", method="iterative", eps=16, target="dataset", steps=5, step=4)
+    attack = Iterative(name="a", method="iterative", eps=16, target="dataset", steps=5, step=4)
     return partial(
         attacks.perturb, classifier(folder), test_images(folder, n), folder / "a.zarr.zip",
         attack=attack, seed=0, batch_size=100, device="auto", made=MADE,
@@ -158,7 +158,7 @@ def trained(folder: Path, n: int) -> Callable[[], object]:
     train, validation = (
         SimpleNamespace(distances=gamma(12, 100)(m), adversarial=np.arange(m) % 2 == 0) for m in (n, 200)
     )
-    lstm = LSTM(hidden=100, epochs=5, batch_size=100, lr=0.001, scale="layer")
+    lstm = LSTM(detector({"name": "lstm", "method": "lstm", "epochs": 5}))
     return partial(lstm.fit, train, validation, 0)
 
 

@@ -41,9 +41,11 @@ from detour import (
     neighbours,
     verdicts,
 )
-from detour.attacks import Attack
+from detour.datasets import Known
+from detour.datasets.photographs import ImageFolder, Nips2017
 from detour.detectors.versions import Run
-from detour.images import Folder, Nips2017
+from detour.options.attacks import attack
+from detour.options.detectors import detector
 from detour.store import ORIGINAL, Made, named
 
 MADE = Made({}, "")
@@ -52,10 +54,10 @@ LAYERS = ["_bn0", *(f"_blocks.{i}" for i in range(16))]
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 # The paper's.
 ATTACKS = (
-    Attack(name="fgsm_random", method="fgsm", eps=16, target="random"),
-    Attack(name="noise", method="noise", eps=16),
-    Attack(name="fgsm_target", method="fgsm", eps=16, target="dataset"),
-    Attack(name="iterative_target", method="iterative", eps=16, steps=20, step=1, target="dataset"),
+    attack({"name": "fgsm_random", "method": "fgsm", "eps": 16, "target": "random"}),
+    attack({"name": "noise", "method": "noise", "eps": 16}),
+    attack({"name": "fgsm_target", "method": "fgsm", "eps": 16}),
+    attack({"name": "iterative_target", "method": "iterative", "eps": 16, "steps": 20, "step": 1}),
 )
 SETS = [ORIGINAL, *(attack.name for attack in ATTACKS)]
 # Places of Imagenette's classes, in the order of their folders, among ImageNet's outputs.
@@ -63,11 +65,8 @@ IMAGENETTE = [0, 217, 482, 491, 497, 566, 569, 571, 574, 701]
 FOLDS = range(5)
 # With the defaults of the configuration.
 DETECTORS: dict[str, dict[str, Any]] = {
-    "lstm": {
-        "hidden": 100, "bidirectional": False, "epochs": 100, "batch_size": 100, "lr": 0.001, "weight_decay": 0,
-        "patience": None, "scale": "layer",
-    },
-    "knn": {"layer": LAYERS[-1], "k": [5, 10, 50, 100]},
+    "lstm": {},
+    "knn": {"layer": LAYERS[-1]},
 }  # fmt: skip
 SETTINGS: dict[str, Any] = {"seed": 0, "batch_size": 50, "device": "auto", "made": MADE}
 
@@ -95,7 +94,7 @@ class Fitted(Nips2017):
 class Study:
     """A run: its dataset, the outputs of the network that are its classes, and how its folds are dealt."""
 
-    dataset: Folder
+    dataset: Known
     outputs: list[int]
     stratify: str
 
@@ -106,11 +105,13 @@ def studies(data: Path) -> dict[str, Study]:
     nips = data / "nips2017-dev-100"
     return {
         "imagenette-10": Study(
-            Folder(reference=str(ten / "train"), test=str(ten / "val"), resize=SIDE, crop=SIDE),
+            ImageFolder.model_construct(
+                reference=str(ten / "train"), test=str(ten / "val"), resize=SIDE, crop=SIDE
+            ),
             IMAGENETTE, "class",
         ),
         "imagenet-1000": Study(
-            Fitted(
+            Fitted.model_construct(
                 reference=str(thousand / "train"), test=str(nips / "images"), resize=256, crop=SIDE,
                 labels=str(nips / "images.csv"), missing="skip",
             ),
@@ -220,7 +221,7 @@ def stages(study: Study, out: Path) -> dict[str, tuple[Path, Callable[[], Any]]]
             f"train {name}, 5 folds": (fitted[name, FOLDS[-1]] / "model.pt", partial(every, [
                 partial(
                     detectors.train, run, dealt, fitted[name, k] / "model.pt", fitted[name, k] / "history.zarr.zip",
-                    name=name, protocols=["known"], fold=k, method=name, options=options, seed=0, made=MADE,
+                    options=detector({"name": name, "method": name, **options}), protocols=["known"], fold=k, seed=0, made=MADE,
                 )
                 for k in FOLDS
             ]))
@@ -266,8 +267,8 @@ def main() -> None:
     for name in asked.runs:
         study, out = studies(asked.data)[name], asked.out / name
         rows = []
-        for detector, fold in product(DETECTORS, FOLDS):
-            (out / f"detectors/{detector}/fold-{fold}").mkdir(parents=True, exist_ok=True)
+        for method, fold in product(DETECTORS, FOLDS):
+            (out / f"detectors/{method}/fold-{fold}").mkdir(parents=True, exist_ok=True)
         for stage, (last, _) in stages(study, out).items():
             if last.exists():
                 continue

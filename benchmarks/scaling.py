@@ -19,9 +19,10 @@ import pandas as pd
 import torch
 
 from detour import areas
-from detour.detectors import detector
+from detour.detectors import detector as made
 from detour.detectors.versions import Run, Versions
 from detour.folds import sources
+from detour.options.detectors import detector
 from detour.store import ORIGINAL
 
 # The paper's training; the second network's is that of presets/evaluation.yaml.
@@ -62,7 +63,7 @@ def fitted(fit: Fit, unseen: str, epochs: int | None) -> dict[str, Any]:
     method, options = METHODS[fit.detector]
     if epochs and "epochs" in options:
         options = options | {"epochs": epochs}
-    model = detector(method, scale=fit.scale, **options)
+    model = made(detector({"name": "d", "method": method, "scale": fit.scale, **options}))
     history = model.fit(train, validation, seed=fit.seed)
     return fit._asdict() | {
         "auc": areas.auc(test.adversarial, model.score(test)),

@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks.machine import description
-from detour import classifiers
-from detour.classifiers import Classifier, Training
-from detour.images import Digits, Labelled
+from detour import classifiers, datasets
+from detour.classifiers import Classifier
+from detour.datasets import Labelled
+from detour.options.classifier import Training
 from detour.weights import WEIGHTS
 
 MODEL, NAME = "small_resnet", "DIGITS"
@@ -30,7 +31,7 @@ def main() -> None:
         format="%(message)s",
         handlers=[logging.StreamHandler(), logging.FileHandler(log, mode="w")],
     )
-    dataset = Digits(own.held_out, own.requires["dataset"]["size"])
+    dataset = datasets.dataset({"test": own.held_out, **own.requires["dataset"]})
     reference = dataset.reference_images()
     names = hashlib.sha256("\n".join(reference.names).encode()).hexdigest()
     network = classifiers.untrained(MODEL, own.classes, SEED)

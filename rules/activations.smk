@@ -1,7 +1,6 @@
 rule activation:
     input:
-        classifier="<run>/classifier.pt",
-        images="<run>/images/{set}.zarr.zip",
+        reads("activation"),
     output:
         "<run>/activations/{set}.zarr.zip",
     log:
@@ -10,14 +9,14 @@ rule activation:
         "<run>/benchmarks/activations/{set}.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: config["threads"]
+    threads: PLAN.run.threads
     resources:
         gpu=GPU,
         mem_mb=growing(3000),
         runtime=growing(60),
     params:
-        settings=settings(layers=LAYERS, **COMPUTE),
-        code=digest("activation.py"),
+        settings=told("activation"),
+        code=runs("activation"),
     message:
         "activations: run {wildcards.set} through the classifier"
     script:
@@ -26,7 +25,7 @@ rule activation:
 
 rule reference_activation:
     input:
-        classifier="<run>/classifier.pt",
+        reads("reference_activation"),
     output:
         "<run>/activations/reference/{shard}.zarr.zip",
     log:
@@ -35,22 +34,15 @@ rule reference_activation:
         "<run>/benchmarks/activations/reference/{shard}.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: max(config["threads"], config["dataset"].get("workers", 1))
+    threads: max(PLAN.run.threads, PLAN.workers)
     resources:
         gpu=GPU,
-        mem_mb=growing(3000 + 500 * config["dataset"].get("workers", 1)),
+        mem_mb=growing(3000 + 500 * PLAN.workers),
         runtime=growing(120),
     params:
-        settings=lambda wildcards: settings(
-            layers=LAYERS,
-            dataset=reference_of(int(wildcards.shard)),
-            number=int(wildcards.shard),
-            count=len(SHARDS),
-            precision=config["precision"],
-            **COMPUTE,
-        ),
-        code=digest("reference_activation.py"),
+        settings=told("reference_activation"),
+        code=runs("reference_activation"),
     message:
-        f"activations: run reference shard {{wildcards.shard}} of {len(SHARDS)} through the classifier"
+        f"activations: run reference shard {{wildcards.shard}} of {len(PLAN.shards)} through the classifier"
     script:
         "../workflow_scripts/reference_activation.py"

@@ -1,23 +1,6 @@
-ADAPTIVE = config["adaptive"]
-# Without methods, no rule asks for what is made here.
-ATTACKED = ADAPTIVE["detectors"] or differentiable(config["detectors"])[:1]
-ADAPTED = expand(
-    "<run>/adaptive/{detector}/{method}/fold-{fold}.zarr.zip",
-    detector=ATTACKED,
-    method=ADAPTIVE["methods"],
-    fold=ADAPTIVE["folds"],
-)
-
-
 rule adapt:
     input:
-        classifier="<run>/classifier.pt",
-        images=IMAGES["original"],
-        activations=ACTIVATIONS["original"],
-        distances=DISTANCES[PAPER_S]["original"],
-        medoids=MEDOIDS,
-        folds=TABLES["folds"],
-        model=expand(f"{FOLD}/model.pt", seed=config["seeds"][0], allow_missing=True)[0],
+        reads("adapt"),
     output:
         "<run>/adaptive/{detector}/{method}/fold-{fold}.zarr.zip",
     log:
@@ -26,21 +9,14 @@ rule adapt:
         "<run>/benchmarks/adaptive/{detector}/{method}/fold-{fold}.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: config["threads"]
+    threads: PLAN.run.threads
     resources:
         gpu=GPU,
         mem_mb=growing(3000),
         runtime=growing(120),
     params:
-        settings=lambda wildcards: settings(
-            adaptive=without(ADAPTIVE, "methods", "detectors", "folds")
-            | {"method": wildcards.method},
-            name=wildcards.detector,
-            fold=int(wildcards.fold),
-            seed=config["seed"],
-            **COMPUTE,
-        ),
-        code=digest_with_detector("adapt.py"),
+        settings=told("adapt"),
+        code=runs("adapt"),
     message:
         "adaptive: attack classifier and {wildcards.detector} by {wildcards.method} on fold {wildcards.fold}"
     script:
@@ -49,10 +25,10 @@ rule adapt:
 
 rule adaptive:
     input:
-        ADAPTED,
+        reads("adaptive"),
     output:
-        TABLES["adaptive"],
-        report(CSV["adaptive"], caption="../report/adaptive.rst", category="Tables"),
+        table("adaptive"),
+        report(csv("adaptive"), caption="../report/adaptive.rst", category="Tables"),
     log:
         "<run>/logs/adaptive.log",
     benchmark:
@@ -63,7 +39,8 @@ rule adaptive:
         mem_mb=growing(1500),
         runtime=growing(10),
     params:
-        code=digest("adaptive_table.py"),
+        settings=told("adaptive"),
+        code=runs("adaptive"),
     message:
         "adaptive: the shares that evade the detectors"
     script:

@@ -1,7 +1,6 @@
 rule attack:
     input:
-        classifier="<run>/classifier.pt",
-        images=IMAGES["original"],
+        reads("attack"),
     output:
         "<run>/images/{attack}.zarr.zip",
     log:
@@ -10,20 +9,14 @@ rule attack:
         "<run>/benchmarks/images/{attack}.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: config["threads"]
+    threads: PLAN.run.threads
     resources:
         gpu=GPU,
         mem_mb=growing(3000),
         runtime=growing(120),
     params:
-        settings=lambda wildcards: settings(
-            attack=ATTACKS[wildcards.attack],
-            **starts(ATTACKS[wildcards.attack]),
-            seed=config["seed"],
-            precision=config["precision"],
-            **COMPUTE,
-        ),
-        code=digest("attack.py"),
+        settings=told("attack"),
+        code=runs("attack"),
     message:
         "attacks: perturb the test images by {wildcards.attack}"
     script:

@@ -1,15 +1,4 @@
-CLASSIFIER = config["classifier"]
-# What each kind of weights needs to know besides.
-MADE_HERE = {
-    "untrained": {"seed": config["seed"]},
-    "train": {
-        "training": CLASSIFIER["training"],
-        "dataset": REFERENCE,
-        "device": config["device"],
-        "threads": config["threads"],
-        "seed": config["seed"],
-    },
-}
+CLASSIFIER = PLAN.run.classifier
 
 
 rule classifier:
@@ -17,8 +6,8 @@ rule classifier:
         # Its digest is one of the params, so that touching it or copying it means nothing. Snakemake would take
         # a name in brackets for a wildcard or a variable, even from a function.
         (
-            [local(ancient(CLASSIFIER["weights"]))]
-            if "weights" in CONTENTS and not set("{}<>") & set(CLASSIFIER["weights"])
+            [local(ancient(CLASSIFIER.weights))]
+            if CLASSIFIER.from_file and not set("{}<>") & set(CLASSIFIER.weights)
             else []
         ),
     output:
@@ -29,21 +18,17 @@ rule classifier:
         "<run>/benchmarks/classifier.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: config["threads"]
+    threads: PLAN.run.threads
     resources:
         gpu=GPU,
         mem_mb=growing(3000),
         runtime=growing(60),
     params:
-        settings=settings(
-            **without(CLASSIFIER, "layers", "training"),
-            classes=class_count(config["dataset"]),
-            **MADE_HERE.get(CLASSIFIER["weights"], {}),
-        ),
-        content=CONTENTS.get("weights", ""),
-        code=digest("classifier.py"),
+        settings=told("classifier"),
+        content=PLAN.contents["weights"],
+        code=runs("classifier"),
     message:
-        f"classifier: {CLASSIFIER['model']}, weights {CLASSIFIER['weights']}".replace(
+        f"classifier: {CLASSIFIER.model}, weights {CLASSIFIER.weights}".replace(
             "{", "{{"
         ).replace("}", "}}")
     script:

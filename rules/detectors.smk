@@ -1,14 +1,13 @@
 rule train:
     input:
-        unpack(stores),
-        folds=TABLES["folds"],
+        reads("train"),
     output:
-        model=f"{FOLD}/model.pt",
-        history=f"{FOLD}/history.zarr.zip",
+        model="<run>/detectors/{detector}/seed-{seed}/fold-{fold}/model.pt",
+        history="<run>/detectors/{detector}/seed-{seed}/fold-{fold}/history.zarr.zip",
     log:
-        f"<run>/logs/detectors/{ONE_FOLD}.train.log",
+        "<run>/logs/detectors/{detector}/seed-{seed}/fold-{fold}.train.log",
     benchmark:
-        f"<run>/benchmarks/detectors/{ONE_FOLD}.train.tsv"
+        "<run>/benchmarks/detectors/{detector}/seed-{seed}/fold-{fold}.train.tsv"
     # Start training first; it takes longest.
     priority: 1
     conda:
@@ -17,15 +16,8 @@ rule train:
         mem_mb=fitting,
         runtime=growing(60),
     params:
-        settings=lambda wildcards: settings(
-            name=wildcards.detector,
-            protocols=config["protocols"],
-            fold=int(wildcards.fold),
-            method=DETECTORS[wildcards.detector]["method"],
-            options=without(DETECTORS[wildcards.detector], "name", "method"),
-            seed=int(wildcards.seed),
-        ),
-        code=digest_with_detector("train.py"),
+        settings=told("train"),
+        code=runs("train"),
     message:
         "detectors: train {wildcards.detector} on fold {wildcards.fold}, seed {wildcards.seed}"
     script:
@@ -34,28 +26,21 @@ rule train:
 
 rule evaluate:
     input:
-        unpack(stores),
-        folds=TABLES["folds"],
-        model=f"{FOLD}/model.pt",
+        reads("evaluate"),
     output:
-        f"{FOLD}/scores.zarr.zip",
+        "<run>/detectors/{detector}/seed-{seed}/fold-{fold}/scores.zarr.zip",
     log:
-        f"<run>/logs/detectors/{ONE_FOLD}.evaluate.log",
+        "<run>/logs/detectors/{detector}/seed-{seed}/fold-{fold}.evaluate.log",
     benchmark:
-        f"<run>/benchmarks/detectors/{ONE_FOLD}.evaluate.tsv"
+        "<run>/benchmarks/detectors/{detector}/seed-{seed}/fold-{fold}.evaluate.tsv"
     conda:
         "../envs/torch.yaml"
     resources:
         mem_mb=growing(2500),
         runtime=growing(10),
     params:
-        settings=lambda wildcards: settings(
-            name=wildcards.detector,
-            protocols=config["protocols"],
-            seed=int(wildcards.seed),
-            fold=int(wildcards.fold),
-        ),
-        code=digest_with_detector("evaluate.py"),
+        settings=told("evaluate"),
+        code=runs("evaluate"),
     message:
         "detectors: evaluate {wildcards.detector} on fold {wildcards.fold}, seed {wildcards.seed}"
     script:

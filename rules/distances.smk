@@ -1,7 +1,6 @@
 rule distance:
     input:
-        activations="<run>/activations/{set}.zarr.zip",
-        representatives=lambda wildcards: REPRESENTATIVES[wildcards.representative],
+        reads("distance"),
     output:
         "<run>/distances/{representative}-{metric}/{set}.zarr.zip",
     log:
@@ -14,10 +13,8 @@ rule distance:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        settings=lambda wildcards: settings(
-            representative=wildcards.representative, metric=wildcards.metric
-        ),
-        code=digest("distance.py"),
+        settings=told("distance"),
+        code=runs("distance"),
         dask=dask,
     message:
         "distances: measure {wildcards.set} against every {wildcards.representative} ({wildcards.metric})"

@@ -1,9 +1,9 @@
 rule fold:
     input:
-        IMAGES["original"],
+        reads("fold"),
     output:
-        TABLES["folds"],
-        CSV["folds"],
+        table("folds"),
+        csv("folds"),
     log:
         "<run>/logs/folds.log",
     benchmark:
@@ -14,8 +14,8 @@ rule fold:
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
-        settings=settings(**config["folds"], seed=config["seed"]),
-        code=digest("fold.py"),
+        settings=told("fold"),
+        code=runs("fold"),
     message:
         "folds: deal the test images"
     script:

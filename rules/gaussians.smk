@@ -1,6 +1,6 @@
 rule gaussian:
     input:
-        REFERENCES,
+        reads("gaussian"),
     output:
         "<run>/gaussians/{layer}.zarr.zip",
     log:
@@ -13,11 +13,8 @@ rule gaussian:
         mem_mb=of_joint(6000, 2000),
         runtime=of_joint(60, 20),
     params:
-        settings=lambda wildcards: settings(
-            layers=JOINTS.get(wildcards.layer, [wildcards.layer]),
-            joint=wildcards.layer in JOINTS,
-        ),
-        code=digest("gaussian.py"),
+        settings=told("gaussian"),
+        code=runs("gaussian"),
         dask=dask,
     message:
         "gaussians: fit the classes' means and covariance at {wildcards.layer}"

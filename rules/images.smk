@@ -12,8 +12,8 @@ rule image:
         mem_mb=growing(2500),
         runtime=growing(30),
     params:
-        settings=settings(dataset=TEST, seed=config["seed"]),
-        code=digest("image.py"),
+        settings=told("image"),
+        code=runs("image"),
     message:
         "images: store the test images"
     script:

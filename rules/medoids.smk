@@ -1,6 +1,6 @@
 rule medoid:
     input:
-        REFERENCES,
+        reads("medoid"),
     output:
         "<run>/medoids/{layer}.zarr.zip",
     log:
@@ -13,8 +13,8 @@ rule medoid:
         mem_mb=growing(2000),
         runtime=growing(20),
     params:
-        settings=lambda wildcards: settings(layer=wildcards.layer),
-        code=digest("medoid.py"),
+        settings=told("medoid"),
+        code=runs("medoid"),
         dask=dask,
     message:
         "medoids: find every class's medoid at {wildcards.layer}"

@@ -1,17 +1,15 @@
 rule summary:
     input:
-        evaluated=EVALUATED,
-        trained=HISTORIES,
-        verdicts=TABLES["verdicts"],
+        reads("summary"),
     output:
-        CSV["scores"],
-        CSV["histories"],
-        report(CSV["metrics"], caption="../report/metrics.rst", category="Tables"),
-        report(CSV["summary"], caption="../report/summary.rst", category="Tables"),
-        scores=TABLES["scores"],
-        histories=TABLES["histories"],
-        metrics=TABLES["metrics"],
-        summary=TABLES["summary"],
+        csv("scores"),
+        csv("histories"),
+        report(csv("metrics"), caption="../report/metrics.rst", category="Tables"),
+        report(csv("summary"), caption="../report/summary.rst", category="Tables"),
+        scores=table("scores"),
+        histories=table("histories"),
+        metrics=table("metrics"),
+        summary=table("summary"),
     log:
         "<run>/logs/summary.log",
     benchmark:
@@ -22,8 +20,8 @@ rule summary:
         mem_mb=growing(2500),
         runtime=growing(30),
     params:
-        settings=settings(**config["metrics"], seed=config["seed"]),
-        code=digest("summary.py"),
+        settings=told("summary"),
+        code=runs("summary"),
     message:
         "metrics: what the scores amount to, with intervals"
     script:

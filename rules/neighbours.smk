@@ -1,7 +1,6 @@
 rule neighbour:
     input:
-        activations="<run>/activations/{set}.zarr.zip",
-        references=REFERENCES,
+        reads("neighbour"),
     output:
         "<run>/neighbours/{set}.zarr.zip",
     log:
@@ -14,10 +13,10 @@ rule neighbour:
         mem_mb=growing(2500),
         runtime=growing(30),
     params:
-        settings=settings(**SEARCHED),
-        code=digest("neighbour.py"),
+        settings=told("neighbour"),
+        code=runs("neighbour"),
         dask=dask,
     message:
-        f"neighbours: find the {SEARCHED['k']} nearest reference images of {{wildcards.set}}"
+        "neighbours: find the nearest reference images of {wildcards.set}"
     script:
         "../workflow_scripts/neighbour.py"

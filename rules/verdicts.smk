@@ -1,12 +1,11 @@
 rule verdict:
     input:
-        images=IMAGES.values(),
-        activations=ACTIVATIONS.values(),
+        reads("verdict"),
     output:
-        CSV["verdicts"],
-        report(CSV["outcomes"], caption="../report/outcomes.rst", category="Tables"),
-        verdicts=TABLES["verdicts"],
-        outcomes=TABLES["outcomes"],
+        csv("verdicts"),
+        report(csv("outcomes"), caption="../report/outcomes.rst", category="Tables"),
+        verdicts=table("verdicts"),
+        outcomes=table("outcomes"),
     log:
         "<run>/logs/verdicts.log",
     benchmark:
@@ -17,7 +16,8 @@ rule verdict:
         mem_mb=growing(1500),
         runtime=growing(10),
     params:
-        code=digest("verdict.py"),
+        settings=told("verdict"),
+        code=runs("verdict"),
     message:
         "verdicts: what the attacks did to every image"
     script:

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from detour import (
     activations,
     attacks,
     classifiers,
     config,
+    datasets,
     detectors,
     distances,
     folds,
@@ -18,9 +18,8 @@ from detour import (
     medoids,
     neighbours,
 )
-from detour.attacks import Attack
-from detour.classifiers import Training
 from detour.detectors import Run
+from detour.options.run import Run as Options
 from detour.store import Made
 
 
@@ -38,33 +37,33 @@ class Stages:
     models: dict[tuple[str, int], Path]
 
 
-def run(folder: Path, settings: dict[str, Any], trained: Sequence[int]) -> Stages:
+def run(folder: Path, settings: Options, trained: Sequence[int]) -> Stages:
     """Every stage up to the detectors of some folds, which know every attack; of a whole configuration on digits."""
-    made, seed, section = Made({}, ""), settings["seed"], settings["classifier"]
-    on = {"batch_size": settings["batch_size"], "device": "cpu", "made": made}
-    about = {key: value for key, value in settings["dataset"].items() if key != "shards"}
-    dataset = images.dataset(**about)
+    made, seed, section = Made({}, ""), settings.seed, settings.classifier
+    on = {"batch_size": settings.batch_size, "device": "cpu", "made": made}
+    dataset = datasets.dataset(settings.dataset.model_dump())
     layers = config.layers(settings, folder / "layers.json")
 
     def path(stage: str, name: str) -> Path:
         (folder / stage).mkdir(exist_ok=True)
         return folder / stage / f"{name}.zarr.zip"
 
-    training = {"training": Training(**section["training"]), "dataset": dataset, "device": "cpu"}
+    training = {"training": section.training, "dataset": dataset, "device": "cpu"}
     classifier = folder / "classifier.pt"
     classifiers.prepare(
-        classifier, made=made, classes=config.class_count(settings["dataset"]),
-        **{key: section[key] for key in ("model", "weights", "mean", "std")},
-        **(training if section["weights"] == "train" else {}),
+        classifier, made=made, classes=len(settings.dataset.classes),
+        **section.model_dump(include={"model", "weights", "mean", "std"}),
+        **(training if section.weights == "train" else {}),
     )  # fmt: skip
     reference = path("reference", "0")
     activations.extract_reference(
         classifier, dataset, reference, number=0, count=1, layers=layers, workers=0, **on
     )
-    sets = {name: path("images", name) for name in ["original", *(a["name"] for a in settings["attacks"])]}
+    sets = {
+        name: path("images", name) for name in ["original", *(attack.name for attack in settings.attacks)]
+    }
     images.collect(dataset, sets["original"], seed=seed, workers=0, made=made)
-    for entry in settings["attacks"]:
-        attack = Attack(**entry)
+    for attack in settings.attacks:
         attacks.perturb(classifier, sets["original"], sets[attack.name], attack=attack, seed=seed, **on)
     found = [path("medoids", layer) for layer in layers]
     for layer, out in zip(layers, found, strict=True):
@@ -83,17 +82,13 @@ def run(folder: Path, settings: dict[str, Any], trained: Sequence[int]) -> Stage
         distances.measure(seen, found, stores.distances[name], made=made)
         neighbours.find(seen, [reference], stores.neighbours[name], layers=layers[-1:], k=100, made=made)
     dealt = path("folds", "dealt")
-    folds.deal(sets["original"], dealt, **settings["folds"], seed=seed, made=made)
+    folds.deal(sets["original"], dealt, **settings.folds.model_dump(), seed=seed, made=made)
     models = {}
-    for entry in settings["detectors"]:
-        measure = {"name", "method", "representative", "metric"}
-        options = {key: value for key, value in entry.items() if key not in measure}
-        if entry.get("layer") == "last":
-            options["layer"] = layers[-1]
+    for entry in config.among(settings, layers).detectors:
         for fold in trained:
-            models[entry["name"], fold] = model = folder / f"{entry['name']}-{fold}.pt"
+            models[entry.name, fold] = model = folder / f"{entry.name}-{fold}.pt"
             detectors.train(
-                stores, dealt, model, model.with_suffix(".zarr.zip"), name=entry["name"], protocols=["known"], fold=fold,
-                method=entry["method"], options=options, seed=settings["seeds"][0], made=made,
+                stores, dealt, model, model.with_suffix(".zarr.zip"), options=entry, protocols=["known"], fold=fold,
+                seed=settings.seeds[0], made=made,
             )  # fmt: skip
     return Stages(classifier, sets, found, dealt, layers, stores, models)

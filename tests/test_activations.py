@@ -4,8 +4,8 @@ import torch
 from PIL import Image
 from torchvision.models.feature_extraction import create_feature_extractor
 
+import asked
 from detour import activations, classifiers, images, store
-from detour.images import Digits, Folder
 
 LAYERS = ["maxpool", "layer1.0", "layer3.1", "layer4.1"]
 CPU = torch.device("cpu")
@@ -34,7 +34,7 @@ def test_layers_are_torchvision_s_features_averaged_over_space(resnet):
 
 @pytest.fixture
 def dataset():
-    return Digits(test=24, size=32)
+    return asked.digits(test=24, size=32)
 
 
 def test_set_and_reference_are_stored_row_for_row(resnet, dataset, made, tmp_path):
@@ -47,7 +47,7 @@ def test_set_and_reference_are_stored_row_for_row(resnet, dataset, made, tmp_pat
     for name, expected in oracle(resnet, torch.from_numpy(stored["images"][:])).items():
         np.testing.assert_allclose(found[name][:], expected, rtol=1e-4, atol=1e-5)
 
-    small = Digits(test=1750, size=32)
+    small = asked.digits(test=1750, size=32)
     shard = images.shard(small, 1, 3)
     activations.extract_reference(
         resnet, small, tmp_path / "r.zarr.zip", number=1, count=3, batch_size=6, workers=0, **options
@@ -65,7 +65,7 @@ def test_reference_images_that_cannot_be_decoded_are_left_out_of_the_store(resne
         for i in range(3):
             pixels = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "r" / name / f"{i}.png")
-    whole = Folder(reference=str(tmp_path / "r"), crop=32)
+    whole = asked.folder(reference=str(tmp_path / "r"), crop=32)
     options = {"number": 0, "count": 2, "layers": LAYERS, "device": "cpu", "batch_size": 4, "workers": 2}
     activations.extract_reference(resnet, whole, tmp_path / "a.zarr.zip", made=made, **options)
     for name in ("0/1.png", "4/2.png"):
@@ -82,7 +82,7 @@ def test_reference_images_that_cannot_be_decoded_are_left_out_of_the_store(resne
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 0.05), ("float16", 0.01)])
 def test_reduced_precision_is_near_float32_and_stored_in_it(resnet, made, tmp_path, precision, tolerance):
-    dataset = Digits(test=1750, size=32)
+    dataset = asked.digits(test=1750, size=32)
     found = {}
     for name in ("float32", precision):
         activations.extract_reference(

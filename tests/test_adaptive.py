@@ -1,8 +1,7 @@
 import copy
-import json
 import pickle
-from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import asked
 import stages
-from conftest import ROOT, SMALL, Workflow
+from conftest import SMALL, Workflow
 from detour import (
     activations,
     adaptive,
@@ -25,15 +25,13 @@ from detour import (
     store,
     tables,
 )
-from detour.adaptive import METHODS, Adaptive, Defence, evade, losses_of, orthogonal, wanted_of
+from detour.adaptive import METHODS, Defence, evade, losses_of, orthogonal, wanted_of
 from detour.classifiers import Classifier
 from detour.config import ConfigError
 from detour.detectors import Run, Versions
-from detour.detectors.sequences import LSTM
+from detour.options.adaptive import Attack, Method
 from detour.store import NO_TARGET, Made
 from stages import Stages
-
-SCHEMA = json.loads((ROOT / "schemas/config.schema.json").read_text())
 
 SIDE, C, LAYERS = 6, 4, ["0", "2"]
 DETECTORS = {
@@ -43,7 +41,7 @@ DETECTORS = {
         "weight_decay": 0.01,
     },
 }  # fmt: skip
-ENTRY = Adaptive(
+ENTRY = Attack(
     method="pgd", eps=[0, 255], steps=40, step=2.5, weight=1, target="dataset", images=10, fpr=0.05
 )
 
@@ -61,7 +59,7 @@ def small() -> Defence:
         nn.Linear(128, C),
     )
     classifier = Classifier(network, [0.5] * 3, [0.25] * 3).requires_grad_(False).eval()
-    detector = LSTM(hidden=5, epochs=1, batch_size=1, lr=1, scale="raw")
+    detector = asked.detector("lstm", hidden=5, epochs=1, batch_size=1, lr=1, scale="raw")
     detector._build(len(LAYERS), C)
     points = np.random.default_rng(0).normal(size=(2, C, 8)).astype(np.float32)
     return Defence(classifier, LAYERS, list(points), detector, threshold=0.1)
@@ -154,7 +152,9 @@ def test_what_is_not_finite_is_refused(small, method, part):
     wanted = wanted_of(np.arange(3), np.full(3, NO_TARGET), C)
     message = rf"{method}: (losses|gradients) of step 0 are not finite for 3 of 3 images"
     with pytest.raises(RuntimeError, match=message):
-        evade(broken, pixels(3), wanted, np.full(3, 8), replace(ENTRY, method=method, steps=2))
+        evade(
+            broken, pixels(3), wanted, np.full(3, 8), ENTRY.model_copy(update={"method": method, "steps": 2})
+        )
 
 
 @settings(max_examples=15, deadline=None)
@@ -166,7 +166,7 @@ def test_what_is_not_finite_is_refused(small, method, part):
 )
 def test_every_pixel_is_within_the_integer_budget_of_its_row(small, seed, eps, method, step):
     x, eps = pixels(5, seed), np.array(eps)
-    attack = replace(ENTRY, method=method, steps=6, step=step)
+    attack = ENTRY.model_copy(update={"method": method, "steps": 6, "step": step})
     found = evade(small, x, wanted_of(np.zeros(5, int), np.full(5, 1), C), eps, attack)
     assert found.images.dtype == np.uint8
     spent = np.abs(found.images.astype(int) - x).max((1, 2, 3))
@@ -179,7 +179,9 @@ def test_the_kept_iterate_is_the_best_that_was_seen(small):
     """Classified as wanted and below the threshold where any is; the losses of all are at hand."""
     n = 12
     x, wanted = pixels(n), wanted_of(np.zeros(n, int), np.arange(n) % C, C)
-    found = evade(small, x, wanted, np.full(n, 60), replace(ENTRY, method="selective", steps=15))
+    found = evade(
+        small, x, wanted, np.full(n, 60), ENTRY.model_copy(update={"method": "selective", "steps": 15})
+    )
     with torch.no_grad():
         seen = losses(small, torch.from_numpy(found.images).div(255), wanted)
     for i in range(n):
@@ -195,7 +197,7 @@ def test_an_attack_that_leaves_its_budget_is_refused(small, monkeypatch):
     with pytest.raises(RuntimeError, match=r"pgd: moved a pixel by \d+, its eps is 2"):
         evade(
             small, pixels(1), wanted_of(np.zeros(1, int), np.ones(1, int), C), np.array([2]),
-            replace(ENTRY, step=200, steps=3),
+            ENTRY.model_copy(update={"step": 200, "steps": 3}),
         )  # fmt: skip
 
 
@@ -227,7 +229,7 @@ SETTINGS = {
 @pytest.fixture(scope="session")
 def run(shared) -> Stages:
     def make(folder: Path) -> None:
-        made = stages.run(folder, config.load(SETTINGS, SCHEMA), trained=[0])
+        made = stages.run(folder, config.load(SETTINGS), trained=[0])
         (folder / "stages").write_bytes(pickle.dumps(made))
 
     return pickle.loads((shared("attacked", make) / "stages").read_bytes())
@@ -238,7 +240,7 @@ def detector_of(run: Stages, method: str):
 
 
 def adapt(run: Stages, out: Path, detector: str = "lstm", batch_size: int = 100, **changes) -> Path:
-    entry = replace(ENTRY, **changes)
+    entry = ENTRY.model_copy(update=dict(**changes))
     made = Made({}, "")
     adaptive.adapt(
         classifier=run.classifier,
@@ -249,7 +251,7 @@ def adapt(run: Stages, out: Path, detector: str = "lstm", batch_size: int = 100,
         folds=run.folds,
         model=run.models[detector, 0],
         out=out,
-        adaptive=entry,
+        attack=entry,
         name=detector,
         fold=0,
         seed=0,
@@ -430,18 +432,22 @@ ON = PLAIN | {"adaptive": {"methods": ["pgd", "medoids"], "folds": [1]}}
     ],
 )
 def test_what_cannot_be_attacked_is_an_error_of_the_configuration(change, message):
-    config.load(ON, SCHEMA)
+    config.load(ON)
     with pytest.raises(ConfigError, match=message):
-        config.load({**ON, "adaptive": ON["adaptive"] | change}, SCHEMA)
+        config.load({**ON, "adaptive": ON["adaptive"] | change})
 
 
 def test_without_a_detector_that_has_a_gradient_there_is_nothing_to_attack():
     only = {"detectors": PLAIN["detectors"][1:]}
-    config.load(PLAIN | {"adaptive": {"methods": []}} | only, SCHEMA)
+    config.load(PLAIN | {"adaptive": {"methods": []}} | only)
     with pytest.raises(
         ConfigError, match=r"adaptive.methods: found \['pgd', 'medoids'\], which need a detector"
     ):
-        config.load(ON | only, SCHEMA)
+        config.load(ON | only)
+
+
+def test_every_method_that_can_be_asked_for_is_there():
+    assert set(get_args(Method)) == set(METHODS)
 
 
 def test_the_workflow_attacks_the_detector_where_it_is_asked_to(tmp_path):

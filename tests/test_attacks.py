@@ -1,7 +1,4 @@
-import ast
-import dataclasses
 import logging
-import re
 
 import foolbox
 import numpy as np
@@ -13,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from conftest import ROOT
-from detour import attacks, images, store
-from detour.attacks import METHODS, Attack, Batch, adversarial
+import asked
+from detour import attacks, datasets, images, methods, store
+from detour.attacks import adversarial, gradients
+from detour.attacks.batch import Batch
 from detour.classifiers import Classifier
-from detour.images import Digits
+from detour.options.attacks import Attack
 
 SIDE = 4
 # Small enough that softmax does not saturate: the closed form needs the gradient's sign.
@@ -81,10 +79,18 @@ def length(found, x):
     return np.linalg.norm((found.astype(float) - x).reshape(len(x), -1), axis=1)
 
 
+# What most tests leave out.
+PLAIN = {"pgd": {"random_start": False}, "mifgsm": {"decay": 0}}
+
+
 def entry(method: str, eps: float | None = None, target: str = "dataset", **options) -> Attack:
     method = method.removesuffix(" l2")
-    aim = {} if method == "noise" else {"target": target}
-    return Attack(name="a", method=method, eps=eps, **aim, **options)
+    return asked.attack(method, eps=eps, target=target, **PLAIN.get(method, {}) | options)
+
+
+OF_NORM = {
+    "linf": entry("fgsm", 2), "l2": entry("pgd", 2, norm="l2"), "l1": entry("sparse_l1", 2),
+}  # fmt: skip
 
 
 def every(method: str, eps: float = 8, target: str = "dataset") -> Attack:
@@ -123,7 +129,7 @@ def test_gradient_attacks_equal_the_closed_form_on_a_linear_model(x, eps, steps,
 def floats(net, x, y, attack, seeds=None):
     """What a method finds, before it is rounded, in pixels of 255."""
     pixels = torch.from_numpy(x).float() / 255
-    found = METHODS[attack.method](
+    found = methods.loaded(attack.implementation)(
         net, Batch(pixels, torch.from_numpy(y), seeds or [0] * len(x), nothing), attack
     )
     return found.detach().numpy() * 255
@@ -196,7 +202,7 @@ def test_a_step_that_is_not_given_comes_from_eps():
     x, y = np.full((1, 3, SIDE, SIDE), 100, np.uint8), np.ones(1, int)
     for method, steps, moved in (("pgd", 20, 1), ("pgd", 1, 8), ("mifgsm", 16, 0.5)):
         attack = entry(method, 8, steps=steps)
-        once = entry(method, 8, steps=1, step=attack.stride({"pgd": 2.5, "mifgsm": 1}[method]) * 255)
+        once = entry(method, 8, steps=1, step=attack.stride * 255)
         np.testing.assert_allclose(np.abs(floats(linear(), x, y, once) - x), moved, atol=1e-3)
 
 
@@ -210,7 +216,7 @@ def test_stored_bytes_are_within_the_budget(x, eps, seed, aim):
         found = adversarial(linear(), x, np.zeros(len(x), int), attack, seeds)
         assert found.dtype == np.uint8
         moved = np.abs(found.astype(int) - x).reshape(len(x), -1)
-        match attack.norm:
+        match attack.budget_norm:
             case "linf":
                 assert moved.max() <= eps
             case "l2":
@@ -232,18 +238,18 @@ def test_rounding_leaves_nearly_all_of_a_budget_in_l2():
 
 @pytest.mark.parametrize(("norm", "spent"), [("linf", "3"), ("l2", "20.7846"), ("l1", "144")])
 def test_an_attack_that_leaves_its_budget_is_refused(monkeypatch, norm, spent):
-    monkeypatch.setitem(METHODS, "far", lambda classifier, batch, attack: batch.x + 3 / 255)
+    monkeypatch.setattr(methods, "loaded", lambda of: lambda classifier, batch, attack: batch.x + 3 / 255)
     x = np.zeros((1, 3, SIDE, SIDE), np.uint8)
     with pytest.raises(
         RuntimeError, match=rf"attack 'a': changed an image by {spent} in {norm}, its eps is 2"
     ):
-        adversarial(linear(), x, np.zeros(1, int), entry("far", 2, norm=norm), [0])
+        adversarial(linear(), x, np.zeros(1, int), OF_NORM[norm], [0])
 
 
 def test_pixels_are_rounded_and_not_truncated(monkeypatch):
-    monkeypatch.setitem(METHODS, "near", lambda classifier, batch, attack: batch.x + 0.6 / 255)
+    monkeypatch.setattr(methods, "loaded", lambda of: lambda classifier, batch, attack: batch.x + 0.6 / 255)
     x = np.full((1, 3, SIDE, SIDE), 7, np.uint8)
-    assert (adversarial(linear(), x, np.zeros(1, int), entry("near", 1), [0]) == 8).all()
+    assert (adversarial(linear(), x, np.zeros(1, int), entry("fgsm", 1), [0]) == 8).all()
 
 
 @pytest.mark.parametrize("method", BUDGETED)
@@ -267,9 +273,9 @@ def test_noise_is_uniform():
 def test_the_random_start_is_uniform_in_the_ball():
     x = torch.zeros(2000, 1, 1, 2)
     start = Batch(x, torch.zeros(2000), list(range(2000)), nothing)
-    points = attacks._in_ball(start, entry("pgd", 255)).flatten(1).numpy()
+    points = gradients._in_ball(start, entry("pgd", 255)).flatten(1).numpy()
     np.testing.assert_allclose(np.histogram(points, 4, (-1, 1))[0] / points.size, 1 / 4, atol=0.03)
-    points = attacks._in_ball(start, entry("pgd", 255, norm="l2")).flatten(1).numpy()
+    points = gradients._in_ball(start, entry("pgd", 255, norm="l2")).flatten(1).numpy()
     # Areas of discs go with the square of the radius; angles with nothing.
     np.testing.assert_allclose((np.linalg.norm(points, axis=1) < 0.5).mean(), 1 / 4, atol=0.03)
     np.testing.assert_allclose((points > 0).mean(0), 1 / 2, atol=0.03)
@@ -488,7 +494,7 @@ def test_hop_skip_jump_ends_on_large_images():
 def originals(tmp_path, made):
     def write(n):
         path = tmp_path / f"original-{n}.zarr.zip"
-        images.collect(Digits(test=n, size=32), path, seed=0, workers=0, made=made)
+        images.collect(asked.digits(test=n, size=32), path, seed=0, workers=0, made=made)
         return path
 
     return write
@@ -506,7 +512,7 @@ def perturb(resnet, original, made, **options):
     [
         entry("noise", 8),
         entry("fgsm", 16),
-        Attack(name="b", method="iterative", eps=8, steps=3, step=2, target="random"),
+        asked.attack("iterative", "b", eps=8, steps=3, step=2, target="random"),
         entry("pgd", 8, "none", steps=2, random_start=True),
     ],
 )
@@ -516,10 +522,10 @@ def test_store_has_the_originals_rows_within_budget(resnet, originals, made, att
     for name in ("label", "source"):
         np.testing.assert_array_equal(found[name][:], original[name][:])
     moved = np.abs(found["images"][:].astype(int) - original["images"][:])
-    assert 0 < moved.max() <= attack.eps
+    assert 0 < moved.max() <= attack.budget
     assert (moved.max((1, 2, 3)) > 0).all()
     target = found["target"][:]
-    match attack.target:
+    match attack.aim:
         case None | "none":
             assert (target == store.NO_TARGET).all()
         case "dataset":
@@ -534,7 +540,7 @@ def test_draws_follow_the_image_and_not_the_batch(resnet, originals, made):
     small = perturb(resnet, path, made, batch_size=3)["images"][:]
     large = perturb(resnet, path, made, batch_size=20)["images"][:]
     np.testing.assert_array_equal(small, large)
-    other = perturb(resnet, path, made, attack=Attack(name="other", method="noise", eps=8))["images"][:]
+    other = perturb(resnet, path, made, attack=asked.attack("noise", "other", eps=8))["images"][:]
     assert (other != large).any()
 
 
@@ -552,8 +558,8 @@ def test_slower_attacks_run_on_a_stored_classifier(resnet, originals, made, meth
     original = store.read(path := originals(10))
     options = {"carlini_wagner": {"steps": 3}, "spsa": {"steps": 1}, "hop_skip_jump": {"steps": 1}}
     attack = every(method, 4000 if method == "sparse_l1" else 8, "random")
-    attack = dataclasses.replace(attack, **options.get(method, {}))
-    found = perturb(resnet, path, made, attack=attack, dataset=Digits(test=10, size=32))
+    attack = attack.model_copy(update=options.get(method, {}))
+    found = perturb(resnet, path, made, attack=attack, dataset=asked.digits(test=10, size=32))
     np.testing.assert_array_equal(found["label"][:], original["label"][:])
     assert (found["target"][:] != original["label"][:]).all()
     moved = (found["images"][:] != original["images"][:]).any((1, 2, 3))
@@ -575,7 +581,7 @@ def test_hop_skip_jump_starts_from_the_reference_and_knows_no_other_test_image(
     trained, originals, made, write_store
 ):
     """Pixels of another test image would come from one fold into another."""
-    dataset = Digits(test=10, size=32)
+    dataset = asked.digits(test=10, size=32)
     original = store.read(path := originals(10))
     attack = entry("hop_skip_jump", target="none", steps=1, samples=10)
     together = perturb(trained, path, made, attack=attack, dataset=dataset)["images"][:]
@@ -587,7 +593,7 @@ def test_hop_skip_jump_starts_from_the_reference_and_knows_no_other_test_image(
 
 
 def test_a_start_is_the_first_reference_image_that_is_seen_as_its_class(trained, resnet):
-    dataset = Digits(test=10, size=32)
+    dataset = asked.digits(test=10, size=32)
     net = attacks.classifiers.load(trained, torch.device("cpu"))
     for c in range(10):
         images = np.stack([image.numpy() for image, _ in dataset.reference_images([c]).images])
@@ -605,7 +611,7 @@ def test_an_image_that_cannot_be_decoded_is_no_start(trained):
     class Reference:
         def reference_images(self, classes):
             assert classes == [c]
-            return images.Labelled([broken, good], np.zeros(2, int), ["a.png", "b.png"])
+            return datasets.Labelled([broken, good], np.zeros(2, int), ["a.png", "b.png"])
 
     np.testing.assert_array_equal(attacks.start_of(net, Reference(), "a", c), good[0])
 
@@ -613,12 +619,6 @@ def test_an_image_that_cannot_be_decoded_is_no_start(trained):
 def test_hop_skip_jump_asks_for_its_dataset(resnet, originals, made):
     with pytest.raises(ValueError, match="attack 'a': hop_skip_jump starts from the reference"):
         perturb(resnet, originals(10), made, attack=every("hop_skip_jump"))
-
-
-def test_the_rules_tell_of_the_dataset_what_starts_from_it():
-    text = (ROOT / "rules/common.smk").read_text()
-    listed = ast.literal_eval(re.search(r"^STARTING = (.*)$", text, re.MULTILINE).group(1))
-    assert tuple(listed) == attacks.FROM_REFERENCE
 
 
 class Broken(nn.Module):
@@ -656,16 +656,14 @@ def test_a_network_that_gives_what_is_not_finite_is_refused(method, where, value
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize(
-    "attack", [entry("far", 2), entry("far", 2, norm="l2"), entry("far", 2, norm="l1"), entry("far")]
-)
+@pytest.mark.parametrize("attack", [*OF_NORM.values(), entry("carlini_wagner")])
 def test_pixels_that_are_not_finite_are_refused_in_every_norm(monkeypatch, attack, value):
     def far(classifier, batch, attack):
         found = batch.x.clone()
         found[1, 0, 0, 0] = value
         return found
 
-    monkeypatch.setitem(METHODS, "far", far)
+    monkeypatch.setattr(methods, "loaded", lambda of: far)
     x = np.zeros((2, 3, SIDE, SIDE), np.uint8)
     with pytest.raises(RuntimeError, match="attack 'a': .* not finite"):
         adversarial(linear(), x, np.zeros(2, int), attack, [0, 0])

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 
+import asked
 from detour import checkpoints, classifiers
-from detour.classifiers import Training
-from detour.images import Digits
+from detour.options.classifier import Training
 from detour.store import Made
 
 
@@ -276,7 +276,12 @@ def test_a_training_that_diverges_is_refused(tmp_path):
     with pytest.raises(
         ValueError, match=r"train: .* NaN or infinite, expected none; use a lower classifier.training.lr"
     ):
-        prepare(tmp_path, weights="train", training=Training(1, 16, 1e12), dataset=Digits(1757, 16))
+        prepare(
+            tmp_path,
+            weights="train",
+            training=Training(epochs=1, batch_size=16, lr=1e12),
+            dataset=asked.digits(1757, 16),
+        )
 
 
 @pytest.mark.parametrize("where", ["model", "size"])

@@ -21,29 +21,30 @@ from PIL import Image
 from conftest import Workflow, answered
 from detour import classifiers, config
 from detour.config import ConfigError
+from detour.options import attacks, detectors, documented
 
 ROOT = Path(__file__).parents[1]
-SCHEMA = json.loads((ROOT / "schemas/config.schema.json").read_text())
+SCHEMA = documented.schema()
 
 
 def load(settings):
-    return config.load(settings, SCHEMA)
+    return config.load(settings).model_dump()
 
 
-def options(kind):
-    """An entry for each option of `oneOf`, with what it requires."""
-    for reference in kind["oneOf"]:
-        option = SCHEMA["$defs"][reference["$ref"].rpartition("/")[2]]
-        method = option["properties"]["method"]["const"]
-        yield {"name": method, "method": method} | ({"eps": 8} if "eps" in option["required"] else {})
+def entries(methods):
+    """An entry of each method, with what it requires."""
+    for method, option in methods.items():
+        required = "eps" in option.model_fields and option.model_fields["eps"].is_required()
+        yield {"name": method, "method": method} | ({"eps": 8} if required else {})
 
 
-ATTACKS, DETECTORS = (list(options(SCHEMA["properties"][key]["items"])) for key in ("attacks", "detectors"))
+ATTACKS, DETECTORS = (list(entries(family.METHODS)) for family in (attacks, detectors))
+FGSM = {"name": "fgsm", "method": "fgsm", "eps": 8}
 BASE = {
     "run": "whole",
     "dataset": {"name": "digits"},
     "classifier": {"model": "small_resnet", "weights": "train"},
-    "attacks": ATTACKS[:1],
+    "attacks": [FGSM],
     "detectors": [{"name": "lstm", "method": "lstm"}],
     "adaptive": {"methods": ["pgd"], "detectors": ["lstm"]},
     "figures": {"attack": "fgsm", "detectors": ["lstm"]},
@@ -191,11 +192,18 @@ def test_every_key_of_a_dataset_refuses_what_it_cannot_mean(folders, name, label
         check(settings, ("dataset", key), f"dataset.{key}", labels)
 
 
+def kinds(rule):
+    """What a rule says of whole numbers, alone, in a list, or beside null."""
+    inner = [rule, *rule.get("anyOf", ())]
+    inner += [kind["items"] for kind in inner if "items" in kind]
+    return [kind for kind in inner if kind.get("type") == "integer"]
+
+
 INTEGERS = [
     (name, key)
     for name, option in [*SCHEMA["$defs"].items(), *SCHEMA["properties"].items()]
     for key, rule in [("", option), *option.get("properties", {}).items()]
-    if "integer" in rule.get("type", ()) or "integer" in rule.get("items", {}).get("type", ())
+    if kinds(rule)
 ]
 
 
@@ -203,7 +211,8 @@ INTEGERS = [
 def test_every_whole_number_has_bounds(name, key):
     option = SCHEMA["$defs"].get(name) or SCHEMA["properties"][name]
     rule = option["properties"][key] if key else option
-    assert {"minimum", "maximum"} <= set(rule.get("items", rule))
+    (number,) = kinds(rule)
+    assert {"minimum", "maximum"} <= set(number)
 
 
 PATTERNS = [
@@ -308,7 +317,7 @@ def test_shards_beyond_the_limit_of_open_files_are_refused_or_the_limit_is_raise
     monkeypatch.setattr(resource, "getrlimit", lambda kind: tuple(limits))
     monkeypatch.setattr(resource, "setrlimit", lambda kind, found: limits.__setitem__(slice(None), found))
     settings = BASE | {"dataset": {"name": "digits", "shards": 10}}
-    many = settings | {"attacks": [ATTACKS[0] | {"name": f"a{i}"} for i in range(30)], "figures": {}}
+    many = settings | {"attacks": [FGSM | {"name": f"a{i}"} for i in range(30)], "figures": {}}
     load(BASE)
     if hard == 300:
         with pytest.raises(
@@ -316,10 +325,10 @@ def test_shards_beyond_the_limit_of_open_files_are_refused_or_the_limit_is_raise
         ):
             load(many)
     else:
-        config.allow_files(load(many))
+        config.allow_files(config.load(many))
         assert limits[0] >= 2 * 31 + 256
         assert limits[1] == hard
-    config.allow_files(load(BASE))
+    config.allow_files(config.load(BASE))
 
 
 def test_a_folder_or_a_missing_file_is_no_file_of_weights(tmp_path):
@@ -345,7 +354,7 @@ def test_a_folder_or_a_missing_file_is_no_file_of_weights(tmp_path):
     ],
 )
 def test_remembered_layers_that_are_cut_or_of_another_shape_are_asked_for_again(tmp_path, monkeypatch, text):
-    settings, asked = load(BASE), []
+    settings, asked = config.load(BASE), []
 
     def answer(*args, **options):
         asked.append(json.loads(options["input"]))

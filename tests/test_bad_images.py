@@ -1,7 +1,6 @@
 """Pictures, folders and lists as they should not be, each with the outcome that it must have."""
 
 import io
-import json
 import os
 import resource
 import signal
@@ -15,17 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import ROOT
+import asked
 from detour import activations, attacks, classifiers, config, folders, folds, images, manifest, seeds, store
-from detour.attacks import Attack
-from detour.classifiers import Training
 from detour.config import ConfigError
-from detour.images import Digits, Folder
 from detour.manifest import Manifest
+from detour.options.classifier import Training
 from detour.pixels import FORMATS, PIXELS, decoded, fitted, with_orientation
 from detour.spelling import shown
-
-SCHEMA = json.loads((ROOT / "schemas/config.schema.json").read_text())
 
 
 @pytest.fixture(autouse=True)
@@ -358,7 +353,7 @@ def section(tree: Path, **changes) -> dict:
 
 def begin(tree: Path, **changes) -> dict:
     """What the workflow does before any job: the configuration, and what its files hold."""
-    whole = config.load(section(tree, **changes), SCHEMA)
+    whole = config.load(section(tree, **changes))
     return manifest.contents(whole, tree / "results/x/contents.json", again=True, say=print)
 
 
@@ -401,7 +396,7 @@ def test_a_file_that_has_become_something_else_is_no_image_to_a_job(tree, kind):
     path = tree / "reference/dog/1.png"
     path.unlink()
     make, message = IRREGULAR[kind]
-    dataset = Folder(reference=str(tree / "reference"), crop=8)
+    dataset = asked.folder(reference=str(tree / "reference"), crop=8)
     (tree / "reference/dog/1.png").write_bytes(b"")
     listed = dataset.reference_images()
     path.unlink()
@@ -418,7 +413,9 @@ def test_a_huge_file_is_not_read(tree):
     with pytest.raises(ValueError, match=r"dog/0\.png: found 1,099,511,627,776 bytes, allowed: at most"):
         list(
             images.batches(
-                Folder(reference=str(tree / "reference"), test=str(tree / "test"), crop=8).test_images(),
+                asked.folder(
+                    reference=str(tree / "reference"), test=str(tree / "test"), crop=8
+                ).test_images(),
                 3,
                 0,
                 "t",
@@ -501,7 +498,7 @@ def test_whatever_a_file_is_called_it_is_stored_and_left_out_by_a_name_that_can_
     save(tree / "test/dog" / name, 9, 9, 9)
     (tree / "reference/cat" / name).write_bytes(b"no image")
     assert begin(tree) == begin(tree)
-    dataset = Folder(reference=str(tree / "reference"), test=str(tree / "test"), crop=32)
+    dataset = asked.folder(reference=str(tree / "reference"), test=str(tree / "test"), crop=32)
     images.collect(dataset, tree / "o.zarr.zip", seed=0, workers=0, made=made)
     written = next(n for n in store.read(tree / "o.zarr.zip").attrs["names"] if n == f"dog/{shown(name)}")
     assert written.encode().decode().isprintable()
@@ -518,7 +515,7 @@ def test_whatever_a_class_is_called_it_can_be_said(tree, name, made):
     for part in ("reference", "test"):
         (tree / part / "dog").rename(tree / part / name)
     begin(tree)
-    dataset = Folder(reference=str(tree / "reference"), test=str(tree / "test"), crop=8)
+    dataset = asked.folder(reference=str(tree / "reference"), test=str(tree / "test"), crop=8)
     images.collect(dataset, tree / "o.zarr.zip", seed=0, workers=0, made=made)
     assert store.read(tree / "o.zarr.zip").attrs["classes"] == [shown(n) for n in sorted(["cat", name])]
     (tree / "reference" / name).rename(tree / "reference" / "other")
@@ -530,7 +527,7 @@ def test_whatever_a_class_is_called_it_can_be_said(tree, name, made):
 
 def test_equal_runs_name_what_is_left_out_equally(tree, made, resnet):
     (tree / "reference/dog/0.png").write_bytes(b"no image")
-    dataset = Folder(reference=str(tree / "reference"), crop=32)
+    dataset = asked.folder(reference=str(tree / "reference"), crop=32)
     for run in "ab":
         activations.extract_reference(
             resnet, dataset, tree / f"{run}.zarr.zip", number=0, count=1, layers=["layer4.1"], batch_size=4, device="cpu", workers=0, made=made
@@ -541,7 +538,7 @@ def test_equal_runs_name_what_is_left_out_equally(tree, made, resnet):
 def test_a_class_of_which_nothing_can_be_decoded_is_named(tree):
     for path in (tree / "reference/dog").iterdir():
         path.write_bytes(b"")
-    whole = Folder(reference=str(tree / "reference"), crop=8).reference_images()
+    whole = asked.folder(reference=str(tree / "reference"), crop=8).reference_images()
     with pytest.raises(
         ValueError,
         match=r"reference: in 1 classes, one of them that of dog/0\.png, found no image that can be decoded",
@@ -552,7 +549,7 @@ def test_a_class_of_which_nothing_can_be_decoded_is_named(tree):
 def test_images_left_out_of_training_are_named_once(tree, caplog):
     broken = tree / "reference/dog/0.png"
     broken.write_bytes(broken.read_bytes()[:50])
-    reference = Folder(reference=str(tree / "reference"), crop=32).reference_images()
+    reference = asked.folder(reference=str(tree / "reference"), crop=32).reference_images()
     classifier = classifiers.Classifier(classifiers.untrained("small_resnet", 2, 0), [0.5] * 3, [0.5] * 3)
     classifiers.train(
         classifier, reference, Training(epochs=3, batch_size=4, lr=0.01), 0, torch.device("cpu")
@@ -572,7 +569,7 @@ def test_orientation_is_counted_for_the_log_and_the_store(tree, made, caplog):
     exif[0x0112] = 6
     for i in range(2):
         Image.new("RGB", (12, 10), (50, 60, i)).save(tree / f"test/dog/turned{i}.jpg", exif=exif)
-    dataset = Folder(reference=str(tree / "reference"), test=str(tree / "test"), crop=8)
+    dataset = asked.folder(reference=str(tree / "reference"), test=str(tree / "test"), crop=8)
     images.collect(dataset, tree / "o.zarr.zip", seed=0, workers=2, made=made)
     assert store.read(tree / "o.zarr.zip").attrs["turned"] == ["dog/turned0.jpg", "dog/turned1.jpg"]
     assert caplog.text.count("2 images have an EXIF orientation, which is not followed") == 1
@@ -591,7 +588,7 @@ def test_what_was_remembered_and_is_not_whole_is_made_anew(tree, garbage):
     assert len(kept) == 5
     for path in kept:
         path.write_bytes(garbage)
-    whole = config.load(section(tree), SCHEMA)
+    whole = config.load(section(tree))
     for again in (False, True):
         found = manifest.contents(whole, tree / "results/x/contents.json", again=again, say=print)
         assert found == expected
@@ -600,7 +597,7 @@ def test_what_was_remembered_and_is_not_whole_is_made_anew(tree, garbage):
 def test_a_job_takes_what_the_workflow_found(tree):
     expected = begin(tree)
     save(tree / "test/dog/new.png", 5, 5, 5)
-    whole = config.load(section(tree), SCHEMA)
+    whole = config.load(section(tree))
     assert manifest.contents(whole, tree / "results/x/contents.json", again=False, say=print) == expected
     assert begin(tree) != expected
 
@@ -699,7 +696,7 @@ def test_too_many_copies_for_the_folds_are_an_error():
 def test_a_store_knows_which_images_have_the_same_pixels(tree, made, tmp_path, caplog):
     (tree / "test/dog/a.png").write_bytes((tree / "test/cat/1.png").read_bytes())
     Image.open(tree / "test/cat/1.png").save(tree / "test/dog/b.bmp")
-    dataset = Folder(reference=str(tree / "reference"), test=str(tree / "test"), crop=8)
+    dataset = asked.folder(reference=str(tree / "reference"), test=str(tree / "test"), crop=8)
     images.collect(dataset, tmp_path / "o.zarr.zip", seed=0, workers=0, made=made)
     found = store.read(tmp_path / "o.zarr.zip")
     names = found.attrs["names"]
@@ -734,13 +731,13 @@ def test_an_image_added_in_front_changes_no_other_s_draws(tree, made, tmp_path):
     for part in ("reference", "test"):
         for i in range(20):
             save(tree / part / "eel" / f"{i}.png", len(part), 200, i)
-    aimed = Attack(name="aimed", method="fgsm", eps=8, target="random")
+    aimed = asked.attack("fgsm", "aimed", eps=8, target="random")
 
     def drawn(run: str) -> dict[str, tuple]:
-        dataset = Folder(reference=str(tree / "reference"), test=str(tree / "test"), crop=32)
+        dataset = asked.folder(reference=str(tree / "reference"), test=str(tree / "test"), crop=32)
         original, noisy, aiming = (tmp_path / f"{name}-{run}.zarr.zip" for name in ("o", "noise", "aimed"))
         images.collect(dataset, original, seed=0, workers=0, made=made)
-        for attack, out in ((Attack(name="noise", method="noise", eps=8), noisy), (aimed, aiming)):
+        for attack, out in ((asked.attack("noise", "noise", eps=8), noisy), (aimed, aiming)):
             attacks.perturb(
                 network, original, out, attack=attack, seed=0, batch_size=8, device="cpu", made=made
             )
@@ -770,7 +767,7 @@ def test_a_reference_image_added_changes_at_most_one_that_is_drawn(tree):
 def test_digits_draw_by_their_number_however_many_there_are(made, tmp_path):
     found = []
     for n in (100, 137):
-        images.collect(Digits(test=n, size=8), tmp_path / "o.zarr.zip", seed=0, workers=0, made=made)
+        images.collect(asked.digits(test=n, size=8), tmp_path / "o.zarr.zip", seed=0, workers=0, made=made)
         stored = store.read(tmp_path / "o.zarr.zip")
         found.append(dict(zip(stored.attrs["names"], stored["target"][:], strict=True)))
     assert {name: found[1][name] for name in found[0]} == found[0]

@@ -8,12 +8,14 @@ import torch
 from PIL import Image
 from torchvision import models, transforms
 
+import asked
 from conftest import SMALL, Workflow
-from detour import classifiers, devices, images, states, store, vision
+from detour import classifiers, datasets, devices, states, store, vision
 from detour.activations import Recorder
 from detour.artefacts import TakenOverError
-from detour.classifiers import Classifier, Training
-from detour.images import Digits
+from detour.classifiers import Classifier
+from detour.datasets.digits import Digits
+from detour.options.classifier import Training
 from detour.store import Made
 from detour.weights import WEIGHTS
 
@@ -53,7 +55,7 @@ def test_state_dict_may_lack_the_heads_that_only_training_uses(tmp_path):
 
 
 def test_training_learns_and_the_seed_decides(tmp_path):
-    dataset = Digits(test=100, size=32)
+    dataset = asked.digits(test=100, size=32)
     trained = {
         "model": "small_resnet",
         "training": Training(epochs=2, batch_size=64, lr=0.01),
@@ -136,7 +138,9 @@ def test_the_gpu_gives_the_logits_of_the_cpu(resnet):
 
 
 def test_dataset_section_finds_its_class():
-    assert images.dataset(name="digits", test=50, size=8) == Digits(test=50, size=8)
+    found = datasets.dataset({"name": "digits", "test": 50, "size": 8, "content": "for the record"})
+    assert isinstance(found, Digits)
+    assert (found.test, found.size) == (50, 8)
 
 
 def randomised(network: torch.nn.Module) -> torch.nn.Module:
@@ -248,8 +252,8 @@ def test_input_gradients_have_the_signs_of_float32_in_half_of_it(resnet, precisi
     """Of a mean over many images, whose gradients are small."""
     x = torch.rand(64, 3, 32, 32)
     signs = []
-    for asked in ("float32", precision):
-        net = classifiers.load(resnet, torch.device("cpu"), asked)
+    for wanted in ("float32", precision):
+        net = classifiers.load(resnet, torch.device("cpu"), wanted)
         leaf = x.clone().requires_grad_()
         logits = net(leaf)
         assert logits.dtype == torch.float32
@@ -289,7 +293,7 @@ def digits_network(tmp_path):
 
 
 def test_packaged_weights_are_right_about_images_that_they_were_not_trained_on(digits_network):
-    dataset = Digits(OWN.held_out, OWN.requires["dataset"]["size"])
+    dataset = asked.digits(OWN.held_out, OWN.requires["dataset"]["size"])
     x, label = dataset.test_images().images.tensors
     assert (digits_network(x.float() / 255).argmax(1) == label).float().mean() > 0.98
 
@@ -297,16 +301,16 @@ def test_packaged_weights_are_right_about_images_that_they_were_not_trained_on(d
 def test_packaged_weights_were_trained_on_no_image_of_a_test():
     """The log of their training has the digest of the images' names: those that no run can test on."""
     log = OWN.path.with_suffix(".log").read_text()
-    names = Digits(OWN.held_out, 8).reference_images().names
+    names = asked.digits(OWN.held_out, 8).reference_images().names
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
     assert f"{len(names)} images, SHA-256 of their names {digest}" in log
     assert f"SHA-256 {OWN.sha256}, " in log
     for test in (10, 100, OWN.held_out):
-        assert not set(names) & set(Digits(test, 8).test_images().names)
+        assert not set(names) & set(asked.digits(test, 8).test_images().names)
 
 
 def test_attacks_of_the_default_run_fool_the_packaged_weights(digits_network):
-    x, label = Digits(OWN.held_out, 32).test_images().images.tensors
+    x, label = asked.digits(OWN.held_out, 32).test_images().images.tensors
     x, target = x[::10].float() / 255, (label[::10] + 1) % 10
     moved = x.clone()
     for _ in range(20):
@@ -352,13 +356,17 @@ def test_a_classifier_is_trained_by_as_many_threads_whatever_the_cores(tmp_path)
 
 def test_few_images_are_trained_on_in_one_batch(tmp_path):
     training = Training(epochs=1, batch_size=64, lr=0.002)
-    prepare(tmp_path, training=training, dataset=Digits(test=1770, size=16))
+    prepare(tmp_path, training=training, dataset=asked.digits(test=1770, size=16))
 
 
 def test_a_job_that_was_begun_anew_loses_its_classifier_to_the_later_start(tmp_path, monkeypatch):
     monkeypatch.setattr(classifiers, "train", lambda *args: prepare(tmp_path, weights="untrained", seed=1))
     with pytest.raises(TakenOverError, match="classifier.pt: another job took over"):
-        prepare(tmp_path, training=Training(1, 64, 0.1), dataset=Digits(test=100, size=16))
+        prepare(
+            tmp_path,
+            training=Training(epochs=1, batch_size=64, lr=0.1),
+            dataset=asked.digits(test=100, size=16),
+        )
     later = classifiers.load(tmp_path / "classifier.pt", torch.device("cpu"))
     x = torch.rand(2, 3, 32, 32)
     torch.testing.assert_close(later(x), prepare(tmp_path, weights="untrained", seed=1)(x), rtol=0, atol=0)
@@ -402,7 +410,7 @@ def test_transform_input_is_of_two_networks_alone():
 
 def test_statistics_of_batch_norm_are_those_of_the_images_after_few_steps(monkeypatch):
     """With all images in one batch, they are the mean and the variance of what comes in."""
-    images = Digits(test=1700, size=16).reference_images()
+    images = asked.digits(test=1700, size=16).reference_images()
     training = Training(epochs=1, batch_size=200, lr=0.002)
     net = Classifier(classifiers.untrained("small_resnet", 10, seed=0), [0.5] * 3, [0.25] * 3)
     classifiers.train(net, images, training, 0, torch.device("cpu"))
@@ -423,7 +431,7 @@ def test_statistics_of_batch_norm_are_those_of_the_images_after_few_steps(monkey
 @pytest.mark.slow
 def test_a_network_that_is_trained_in_few_steps_knows_its_classes(tmp_path):
     """Without statistics of its own it is at chance, or near it."""
-    dataset = Digits(test=500, size=32)
+    dataset = asked.digits(test=500, size=32)
     training = Training(epochs=3, batch_size=100, lr=0.005)
     x, label = dataset.test_images().images.tensors
     loaded = prepare(tmp_path, model="mobilenet_v3_small", training=training, dataset=dataset)

@@ -9,17 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 from sklearn.datasets import load_digits
 from torchvision.models import Inception_V3_Weights
 
-from detour import adaptive, config, methods
-from detour.attacks import METHODS, Attack
+import asked
+from detour import adaptive, config
 from detour.config import ConfigError
-from detour.images import Digits
+from detour.options import attacks, detectors, documented
+from detour.options.datasets import digits
 from detour.protocols import PROTOCOLS
 
 ROOT = Path(__file__).parents[1]
-SCHEMA = json.loads((ROOT / "schemas/config.schema.json").read_text())
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
 LEAST = {
     "run": "least",
@@ -34,7 +35,7 @@ PGD = {"name": "x", "method": "pgd", "eps": 32}
 
 
 def load(settings):
-    return config.load(settings, SCHEMA)
+    return config.load(settings).model_dump()
 
 
 def changed(*path_and_value):
@@ -63,7 +64,7 @@ def keys(value, prefix=""):
 def test_config_yaml_has_every_key_explained():
     assert set(keys(load(DEFAULT))) == set(keys(DEFAULT))
     lines = (ROOT / "config.yaml").read_text().splitlines()
-    for key in set(re.findall(r"^\| `(?:\w+\.)*(\w+)` \| `(?!\w+: )", config.table(SCHEMA), re.M)):
+    for key in set(re.findall(r"^\| `(?:\w+\.)*(\w+)` \| `(?!\w+: )", documented.table(), re.M)):
         assert any(re.search(rf"\b{key}: .*#", line) for line in lines), f"{key} is not explained"
 
 
@@ -113,7 +114,7 @@ def test_every_scheduler_of_dask_can_be_named(scheduler):
     [
         (changed("sed", 1), "sed: found 'sed', allowed: run, seed,.*did you mean `seed`"),
         (changed("attacks", 0, "epss", 8), r"attacks\[0\].epss: found 'epss'.*did you mean `eps`"),
-        (changed("attacks", 0, "method", "fgms"), r"attacks\[0\].method: found 'fgms', allowed: fgsm, iterative, noise, pgd.*; did you mean `fgsm`"),
+        (changed("attacks", 0, "method", "fgms"), r"attacks\[0\].method: found 'fgms', allowed: carlini_wagner, fgsm, hop_skip_jump, .*; did you mean `fgsm`"),
         (changed("attacks", 1, "steps", 3), r"attacks\[1\].steps: found 'steps', allowed: name, method, eps"),
         (changed("attacks", 3, "step", 33), r"attacks\[3\].step: found 33 in 'iterative_target', allowed: at most its eps, 32"),
         (changed("attacks", 3, "target", "non"), r"attacks\[3\].target: found 'non', allowed: dataset, random, none; did you mean `none`"),
@@ -121,7 +122,7 @@ def test_every_scheduler_of_dask_can_be_named(scheduler):
         (changed("attacks", 3, PGD | {"eps": 2.5}), r"attacks\[3\].eps: found 2.5 in 'x', allowed: with `norm: linf` a whole number of pixels up to 255"),
         (changed("attacks", 3, PGD | {"eps": 256}), r"attacks\[3\].eps: found 256 in 'x', allowed: with `norm: linf`"),
         (changed("attacks", 3, PGD | {"norm": "l1"}), r"attacks\[3\].norm: found 'l1', allowed: linf, l2"),
-        (changed("attacks", 3, {"name": "x", "method": "carlini_wagner", "eps": 8}), r"attacks\[3\].eps: found 'eps', allowed: name, method, steps, searches"),
+        (changed("attacks", 3, {"name": "x", "method": "carlini_wagner", "eps": 8}), r"attacks\[3\].eps: found 'eps', allowed: name, method, target, steps, searches"),
         (changed("attacks", 2, "name", "noise"), "attacks: the name 'noise' stands 2 times"),
         (changed("attacks", 2, "name", "original"), "attacks: the name 'original' is taken"),
         (changed("attacks", 2, "name", "all"), "attacks: the name 'all' is taken"),
@@ -132,7 +133,7 @@ def test_every_scheduler_of_dask_can_be_named(scheduler):
         (changed("attacks", []), r"attacks: found \[\], expected at least 1 entries"),
         (changed("detectors", 0, "lr", "1e-3"), r"detectors\[0\].lr: found the text '1e-3', expected a number;.*write 0.001"),
         (changed("detectors", 1, "name", "lstm"), "detectors: the name 'lstm' stands 2 times"),
-        (changed("detectors", 1, {"name": "lid", "method": "lid", "batch": 400}), r"detectors\[1\].batch: found 400, allowed: at most 399, of 500"),
+        (changed("detectors", 1, {"name": "lid", "method": "lid", "batch": 400}), r"detectors\[1\].batch: found 400, allowed: at most 399, as there are 400 training images"),
         (changed("detectors", 1, {"name": "lid", "method": "lid", "batch": 20}), r"detectors\[1\].k: found 50 in 'lid', allowed: at most its batch, 20"),
         (changed("detectors", 0, "metric", "l1"), r"detectors\[0\].metric: found 'l1', allowed: l2, cosine"),
         (changed("device", "gpu"), "device: found 'gpu', allowed: auto, cpu, cuda"),
@@ -243,7 +244,7 @@ def test_nips2017_is_read_by_its_list(nips, tmp_path):
     (tmp_path / "images" / "5.png").unlink()
     with pytest.raises(ConfigError, match=r"lacks 2 images of its list: 3\.png, 5\.png; .*missing: skip"):
         load(settings)
-    skipping = load(settings | {"dataset": {**nips, "missing": "skip"}, "folds": {"stratify": "none"}})
+    skipping = config.load(settings | {"dataset": {**nips, "missing": "skip"}, "folds": {"stratify": "none"}})
     # The first is of `weights: train`.
     assert config.warnings(skipping)[1:] == [
         "dataset.test: 2 of 12 listed images are missing and left out: 3.png, 5.png"
@@ -285,13 +286,29 @@ def test_the_preset_of_the_paper_is_the_paper_s_setting():
 def test_every_method_has_defaults_that_an_attack_can_be_made_of():
     least = {
         method: {"name": method, "method": method, **({} if method in UNBOUNDED else {"eps": 8})}
-        for method in METHODS
+        for method in attacks.METHODS
     }
-    found = load({**LEAST, "attacks": list(least.values())})["attacks"]
-    for attack in found:
-        made = Attack(**attack)
-        assert made.targeted == ("target" in attack)
-        assert (made.eps is None) == (made.method in UNBOUNDED)
+    for attack in config.load({**LEAST, "attacks": list(least.values())}).attacks:
+        assert attack.targeted == hasattr(attack, "target")
+        assert (attack.budget is None) == (attack.method in UNBOUNDED)
+        assert attacks.attack(least[attack.method]) == attack
+
+
+def test_the_schema_that_editors_use_is_that_of_the_options():
+    stored = json.loads((ROOT / "schemas/config.schema.json").read_text())
+    assert stored == documented.schema(), "run `make schema`"
+    for path in [ROOT / "config.yaml", *(ROOT / "presets").glob("*.yaml")]:
+        (line,) = re.findall("^# yaml-language-server: [$]schema=(.*)$", path.read_text(), re.M)
+        assert (path.parent / line).resolve() == ROOT / "schemas/config.schema.json"
+
+
+def test_the_schema_takes_what_the_options_take():
+    """By another validator: an editor would mark a preset that runs."""
+    validator = Draft202012Validator(json.loads((ROOT / "schemas/config.schema.json").read_text()))
+    validator.check_schema(validator.schema)
+    validator.validate(DEFAULT)
+    for wrong in (changed("seed", -1), changed("attacks", 0, "epss", 8), changed("detectors", 0, "lr", "x")):
+        assert list(validator.iter_errors(wrong))
 
 
 def test_in_l2_a_budget_is_the_whole_image_s():
@@ -314,15 +331,17 @@ def test_presets_of_strength_put_their_attacks_into_any_run(eps):
 
 def test_untrained_weights_are_told_of():
     untrained = {**LEAST, "classifier": {"model": "resnet18", "weights": "untrained"}}
-    assert config.warnings(load(DEFAULT)) == []
-    assert "untrained" in config.warnings(load(untrained))[0]
+    assert config.warnings(config.load(DEFAULT)) == []
+    assert "untrained" in config.warnings(config.load(untrained))[0]
 
 
 def test_a_classifier_trained_in_the_run_is_told_of():
     preset = yaml.safe_load((ROOT / "presets/train-in-run.yaml").read_text())
     trained = DEFAULT | preset | {"classifier": DEFAULT["classifier"] | preset["classifier"]}
-    assert "intervals hold for the classifier that this run trains" in config.warnings(load(trained))[0]
-    assert config.warnings(load(DEFAULT)) == []
+    assert (
+        "intervals hold for the classifier that this run trains" in config.warnings(config.load(trained))[0]
+    )
+    assert config.warnings(config.load(DEFAULT)) == []
 
 
 @pytest.mark.parametrize(
@@ -352,21 +371,22 @@ def test_packaged_weights_need_the_pixels_that_they_were_trained_with():
 
 def test_facts_about_digits_that_the_configuration_relies_on():
     target = load_digits().target
-    assert (len(target), np.bincount(target).min()) == (config.DIGITS, config.DIGITS_RAREST)
+    assert (len(target), np.bincount(target).min()) == (digits.COUNT, digits.RAREST)
     for test in (40, 100, 500):
-        rarest = np.bincount(Digits(test, 8).test_images().label).min()
-        assert rarest >= test * config.DIGITS_RAREST // config.DIGITS
+        rarest = np.bincount(asked.digits(test, 8).test_images().label).min()
+        assert rarest >= test * digits.RAREST // digits.COUNT
 
 
 def test_layers_are_asked_of_torch_once(tmp_path, monkeypatch):
-    settings = load(LEAST)
+    settings = config.load(LEAST)
     found = config.layers(settings, tmp_path / "layers.json")
     assert (len(found), found[0]) == (9, "maxpool")
     monkeypatch.setattr(subprocess, "run", None)
     assert config.layers(settings, tmp_path / "layers.json") == found
     for section, change in (("classifier", {"model": "resnet34"}), ("dataset", {"size": 64})):
+        other = config.load(LEAST | {section: LEAST[section] | change})
         with pytest.raises(TypeError):
-            config.layers(settings | {section: settings[section] | change}, tmp_path / "layers.json")
+            config.layers(other, tmp_path / "layers.json")
 
 
 @pytest.mark.parametrize(
@@ -379,27 +399,36 @@ def test_layers_are_asked_of_torch_once(tmp_path, monkeypatch):
     ],
 )
 def test_what_only_torch_can_tell_is_an_error_of_the_configuration(tmp_path, change, message):
-    settings = load(LEAST)
+    settings = config.load(LEAST | {"classifier": LEAST["classifier"] | change})
     with pytest.raises(ConfigError, match=message):
-        config.layers(settings | {"classifier": settings["classifier"] | change}, tmp_path / "layers.json")
+        config.layers(settings, tmp_path / "layers.json")
     assert not (tmp_path / "layers.json").exists()
 
 
 def test_a_detector_s_layer_is_one_of_the_run_s():
-    assert config.layer("last", ["a", "b"], "here") == "b"
-    assert config.layer("a", ["a", "b"], "here") == "a"
+    def among(**entry):
+        lstm = LEAST["detectors"][0]
+        run = config.load(LEAST | {"detectors": [lstm, {"name": "d", **entry}]})
+        return config.among(run, ["a", "b"]).detectors[1]
+
+    assert among(method="knn").layer == "b"
+    assert among(method="knn", layer="a").layer == "a"
+    assert among(method="knn", layer="best").layer == "best"
+    assert among(method="fisher", layers=["b"]).layers == ["b"]
     with pytest.raises(ConfigError, match=r"detectors\[1\].layer: found 'c', allowed: a, b"):
-        config.layer("c", ["a", "b"], "detectors[1].layer")
+        among(method="knn", layer="c")
+    with pytest.raises(ConfigError, match=r"detectors\[1\].layers: found 'c', allowed: a, b"):
+        among(method="fisher_mlp", layers=["a", "c"])
 
 
 def test_reading_the_configuration_imports_nothing_heavy():
     heavy = "torch", "pandas", "zarr", "dask", "sklearn", "scipy"
-    script = f"import sys, detour.config, detour.code; print([m for m in {heavy} if m in sys.modules])"
+    script = f"import sys, detour.console, detour.code; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", script], text=True).strip() == "[]"
 
 
 def test_the_table_of_the_documentation_is_the_schema_s():
-    assert config.table(SCHEMA) in (ROOT / "docs/configuration.md").read_text(), (
+    assert documented.table() in (ROOT / "docs/configuration.md").read_text(), (
         "run `make table` and paste what it prints"
     )
 
@@ -408,7 +437,7 @@ def test_the_preset_of_the_evaluation_fits_any_run_and_has_every_method():
     preset = yaml.safe_load((ROOT / "presets" / "evaluation.yaml").read_text())
     found = load(DEFAULT | preset)
     assert set(found["protocols"]) == set(PROTOCOLS)
-    assert {entry["method"] for entry in found["detectors"]} == set(methods.DETECTORS)
+    assert {entry["method"] for entry in found["detectors"]} == set(detectors.METHODS)
     assert set(found["adaptive"]["methods"]) == set(adaptive.METHODS)
     behind = yaml.safe_load((ROOT / "presets" / "three-seeds.yaml").read_text())
     seeded = load(DEFAULT | preset | behind)

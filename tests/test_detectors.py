@@ -1,6 +1,3 @@
-import ast
-import json
-import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import asked
 from conftest import SMALL
 from detour import (
     activations,
@@ -32,16 +30,13 @@ from detour import (
     tables,
 )  # fmt: skip
 from detour.artefacts import TakenOverError
-from detour.attacks import Attack
+from detour.datasets import Labelled
 from detour.detectors import layers
-from detour.detectors.confidence import Energy, MaxSoftmax
-from detour.detectors.fisher import Fisher, FisherMLP
-from detour.detectors.layers import LID, KNNDistance, Mahalanobis
 from detour.detectors.linear import Regression, scaling
 from detour.detectors.neighbours import KNN
-from detour.detectors.sequences import LSTM, MLP, Logistic
+from detour.detectors.sequences import LSTM, MLP
 from detour.detectors.versions import Run, Versions
-from detour.images import Digits, Labelled
+from detour.options.detectors import METHODS
 from detour.store import Made
 
 N, L, C, WIDTH = 600, 4, 3, 6
@@ -139,7 +134,9 @@ def still(request, tmp_path_factory) -> dict[str, Run]:
 
 
 def lstm(**changed) -> LSTM:
-    return LSTM(**{"hidden": 16, "epochs": 15, "batch_size": 32, "lr": 0.01, "scale": "layer"} | changed)
+    return asked.detector(
+        "lstm", **{"hidden": 16, "epochs": 15, "batch_size": 32, "lr": 0.01, "scale": "layer"} | changed
+    )
 
 
 TRAIN, VALIDATION, TEST = np.arange(80), np.arange(80, 100), np.arange(100, 120)
@@ -158,7 +155,9 @@ def test_rows_are_all_versions_of_the_sources(run):
 
 
 def mlp(**changed) -> MLP:
-    return MLP(**{"hidden": 16, "epochs": 15, "batch_size": 32, "lr": 0.01, "scale": "layer"} | changed)
+    return asked.detector(
+        "mlp", **{"hidden": 16, "epochs": 15, "batch_size": 32, "lr": 0.01, "scale": "layer"} | changed
+    )
 
 
 PERCEPTRON = {
@@ -171,14 +170,14 @@ DETECTORS = {
     "lstm, raw": lambda: lstm(scale="raw"),
     "lstm, bidirectional": lambda: lstm(bidirectional=True),
     "mlp": lambda: mlp(),
-    "logistic": lambda: Logistic(c=[0.1, 10], scale="layer"),
-    "knn_distance": lambda: KNNDistance(k=[1, 5], c=[1]),
-    "mahalanobis": lambda: Mahalanobis(c=[0.1, 10]),
-    "lid": lambda: LID(batch=40, k=[5, 15], c=[1]),
-    "fisher": lambda: Fisher(layers=None, ridge=1e-4),
-    "fisher_mlp": lambda: FisherMLP(**PERCEPTRON),
-    "max_softmax": lambda: MaxSoftmax(),
-    "energy": lambda: Energy(temperature=1),
+    "logistic": lambda: asked.detector("logistic", c=[0.1, 10], scale="layer"),
+    "knn_distance": lambda: asked.detector("knn_distance", k=[1, 5], c=[1]),
+    "mahalanobis": lambda: asked.detector("mahalanobis", c=[0.1, 10]),
+    "lid": lambda: asked.detector("lid", batch=40, k=[5, 15], c=[1]),
+    "fisher": lambda: asked.detector("fisher", layers=None, ridge=1e-4),
+    "fisher_mlp": lambda: asked.detector("fisher_mlp", **PERCEPTRON),
+    "max_softmax": lambda: asked.detector("max_softmax"),
+    "energy": lambda: asked.detector("energy", temperature=1),
 }
 # What their numbers show of this attack, fitted on 80 images.
 REACHED = {"max_softmax": 0.6, "energy": 0.6, "lid": 0.6}
@@ -204,8 +203,8 @@ STILL = DETECTORS | {
     "lstm, bidirectional": lambda: lstm(epochs=2, bidirectional=True),
     "mlp": lambda: mlp(epochs=2),
     "mlp, standard": lambda: mlp(epochs=2, scale="standard"),
-    "fisher_mlp": lambda: FisherMLP(**PERCEPTRON | {"epochs": 2}),
-    "knn": lambda: KNN(layer="best", k=[1, 5]),
+    "fisher_mlp": lambda: asked.detector("fisher_mlp", **PERCEPTRON | {"epochs": 2}),
+    "knn": lambda: asked.detector("knn", layer="best", k=[1, 5]),
 }
 
 
@@ -228,7 +227,7 @@ def test_features_that_never_vary_give_finite_scores(still, name):
 @pytest.mark.parametrize("scale", ["layer", "standard", "raw"])
 @pytest.mark.parametrize("measure", ["medoid-cosine", "centroid-l2", "centroid-cosine"])
 def test_distances_that_never_vary_give_finite_scores(still, measure, scale):
-    finite_and_blind(still[measure], Logistic(c=[1], scale=scale))
+    finite_and_blind(still[measure], asked.detector("logistic", c=[1], scale=scale))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -245,17 +244,21 @@ def test_a_score_that_is_not_finite_is_an_error_with_all_that_it_is_of(
     moved = Run(activations={"original": run.activations["original"], "attack": broken})
     role = np.select([np.arange(120) < 80, np.arange(120) < 100], ["train", "validation"], "test")
     folds = write_table("folds", pd.DataFrame({"source": np.arange(120), "label": 0, "fold-0": role}))
-    about = {"name": "mine", "protocols": ["known"], "fold": 0, "seed": 3}
-    of = {"method": "energy", "options": {"temperature": 1}}
+    about = {"protocols": ["known"], "fold": 0, "seed": 3}
+    mine = asked.entry("energy", "mine")
     paths = tmp_path / "model.pt", tmp_path / "history.zarr.zip"
-    detectors.train(moved, folds, *paths, made=made, **of, **about)
+    detectors.train(moved, folds, *paths, options=mine, made=made, **about)
     message = r"detector 'mine', fold 0, seed 3 \(known all\): 1 of 40 scores are not finite, .* source 110 in attack"
     with pytest.raises(ValueError, match=message):
-        detectors.evaluate(moved, folds, paths[0], tmp_path / "scores.zarr.zip", made=made, **about)
+        detectors.evaluate(
+            moved, folds, paths[0], tmp_path / "scores.zarr.zip", name="mine", made=made, **about
+        )
     assert not (tmp_path / "scores.zarr.zip").exists()
 
 
-@pytest.mark.parametrize("make", [lstm, mlp, lambda **o: FisherMLP(**PERCEPTRON | {"weight_decay": 0.0} | o)])
+@pytest.mark.parametrize(
+    "make", [lstm, mlp, lambda **o: asked.detector("fisher_mlp", **PERCEPTRON | {"weight_decay": 0.0} | o)]
+)
 def test_a_training_that_diverges_ends_with_what_to_do(run, make):
     detector = make(lr=1e38, epochs=3)
     with pytest.raises(ValueError, match=r"training loss of epoch \d is (nan|inf): .* smaller lr"):
@@ -265,38 +268,36 @@ def test_a_training_that_diverges_ends_with_what_to_do(run, make):
 def test_what_a_training_says_is_said_of_its_detector_fold_and_case(run, made, tmp_path, write_table):
     role = np.select([np.arange(120) < 80, np.arange(120) < 100], ["train", "validation"], "test")
     folds = write_table("folds", pd.DataFrame({"source": np.arange(120), "label": 0, "fold-0": role}))
-    options = {"hidden": 4, "epochs": 2, "batch_size": 32, "lr": 1e38, "scale": "raw"}
+    mine = asked.entry("mlp", "mine", hidden=4, epochs=2, batch_size=32, lr=1e38, scale="raw")
     with pytest.raises(ValueError, match=r"detector 'mine', fold 0, seed 3 \(known all\): the training loss"):
         detectors.train(
-            run, folds, tmp_path / "model.pt", tmp_path / "history.zarr.zip", name="mine", protocols=["known"], fold=0,
-            method="mlp", options=options, seed=3, made=made,
+            run, folds, tmp_path / "model.pt", tmp_path / "history.zarr.zip", options=mine, protocols=["known"], fold=0,
+            seed=3, made=made,
         )  # fmt: skip
 
 
 def test_fisher_reads_the_decomposition_that_is_stored(run, references, made, tmp_path, monkeypatch):
     """The same scores to the last bit, and nothing is decomposed in the job."""
     train, validation, test = (Versions(run, part) for part in (TRAIN, VALIDATION, TEST))
-    alone = Fisher(layers=None, ridge=1e-4)
+    alone = asked.detector("fisher", layers=None, ridge=1e-4)
     alone.fit(train, validation, seed=0)
     joint = tmp_path / "stored.zarr.zip"
     gaussians.fit(references, joint, layers=list(LAYERS), joint=True, made=made)
     stored = Run(activations=run.activations, joint={"stored": joint})
     monkeypatch.setattr(gaussians, "correlations", lambda covariance: 1 / 0)
-    detector = Fisher(layers=None, ridge=1e-4)
+    detector = asked.detector("fisher", layers=None, ridge=1e-4)
     detector.fit(Versions(stored, TRAIN), Versions(stored, VALIDATION), seed=0)
     np.testing.assert_array_equal(detector.score(test), alone.score(test))
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_the_rules_know_which_detectors_a_seed_moves(run, name):
-    text = (Path(__file__).parents[1] / "rules/common.smk").read_text()
-    seeded = ast.literal_eval(re.search(r"^SEEDED = (.*)$", text, re.MULTILINE).group(1))
+def test_a_detector_says_whether_a_seed_moves_it(run, name):
     scores = []
     for seed in (0, 1):
         detector = DETECTORS[name]()
         detector.fit(Versions(run, TRAIN), Versions(run, VALIDATION), seed=seed)
         scores.append(detector.score(Versions(run, TEST)))
-    assert (scores[0] != scores[1]).any() == (name.split(",")[0] in seeded)
+    assert (scores[0] != scores[1]).any() == METHODS[name.split(",")[0]].seeded
 
 
 def sigmoid(v: np.ndarray) -> np.ndarray:
@@ -409,7 +410,7 @@ def without_the_predicted_class(references, versions: Versions, k: int, layer: s
 
 @pytest.mark.parametrize("k", [1, 5, 80])
 def test_knn_equals_brute_force(run, references, k):
-    detector = KNN(layer="layer", k=[k])
+    detector = asked.detector("knn", layer="layer", k=[k])
     detector.fit(Versions(run, TRAIN), Versions(run, VALIDATION), seed=0)
     test = Versions(run, TEST)
     np.testing.assert_allclose(detector.score(test), without_the_predicted_class(references, test, k))
@@ -417,7 +418,7 @@ def test_knn_equals_brute_force(run, references, k):
 
 @pytest.mark.parametrize("layer", ["layer", "best"])
 def test_knn_keeps_the_number_of_neighbours_and_the_layer_with_the_best_auc(run, references, layer):
-    detector, validation = KNN(layer=layer, k=[1, 7, 30]), Versions(run, VALIDATION)
+    detector, validation = asked.detector("knn", layer=layer, k=[1, 7, 30]), Versions(run, VALIDATION)
     history = detector.fit(Versions(run, TRAIN), validation, seed=0)
     found = {(row["layer"], row["k"]): row["validation_auc"] for row in history}
     truth = validation.adversarial
@@ -432,7 +433,9 @@ def test_knn_keeps_the_number_of_neighbours_and_the_layer_with_the_best_auc(run,
 
 def test_more_neighbours_than_were_looked_for_is_an_error(run):
     with pytest.raises(ValueError, match="found 81, allowed: at most 80"):
-        KNN(layer="layer", k=[3, 81]).fit(Versions(run, TRAIN), Versions(run, VALIDATION), seed=0)
+        asked.detector("knn", layer="layer", k=[3, 81]).fit(
+            Versions(run, TRAIN), Versions(run, VALIDATION), seed=0
+        )
 
 
 def assert_is_the_regression_of(numbers, detector, run: Run, c: float) -> None:
@@ -453,7 +456,7 @@ def test_knn_distance_is_that_of_the_kth_nearest(run, references):
         ]
         return np.stack(found, axis=1)
 
-    detector = KNNDistance(k=[5], c=[0.5])
+    detector = asked.detector("knn_distance", k=[5], c=[0.5])
     detector.fit(Versions(run, TRAIN), Versions(run, VALIDATION), seed=0)
     assert_is_the_regression_of(numbers, detector, run, 0.5)
 
@@ -476,7 +479,7 @@ def test_mahalanobis_is_that_of_lee_et_al(run, references):
             )
         return np.array(columns).T
 
-    detector = Mahalanobis(c=[2])
+    detector = asked.detector("mahalanobis", c=[2])
     detector.fit(Versions(run, TRAIN), Versions(run, VALIDATION), seed=0)
     assert_is_the_regression_of(numbers, detector, run, 2)
 
@@ -500,7 +503,7 @@ def test_fisher_is_the_discriminant_by_solving_for_it(run, references, chosen):
     moved = x[train.adversarial].mean(0) - x[~train.adversarial].mean(0)
     w = np.linalg.solve(correlations, moved)
     low, middle, high = np.percentile((standardised(validation) @ w)[~validation.adversarial], [16, 50, 84])
-    detector = Fisher(layers=chosen, ridge=0.01)
+    detector = asked.detector("fisher", layers=chosen, ridge=0.01)
     detector.fit(train, validation, seed=0)
     np.testing.assert_allclose(
         detector.score(test), 2 * (standardised(test) @ w - middle) / (high - low), rtol=1e-6
@@ -508,11 +511,11 @@ def test_fisher_is_the_discriminant_by_solving_for_it(run, references, chosen):
 
 
 def test_the_perceptron_beside_fisher_is_the_one_of_the_best_epoch_on_activations_as_they_are(run):
-    detector, validation = FisherMLP(**PERCEPTRON), Versions(run, VALIDATION)
+    detector, validation = asked.detector("fisher_mlp", **PERCEPTRON), Versions(run, VALIDATION)
     history = detector.fit(Versions(run, TRAIN), validation, seed=0)
     with torch.no_grad():
         discriminant, perceptron = detector._scores(detector._read(validation)).T.numpy()
-    alone = Fisher(layers=None, ridge=1e-4)
+    alone = asked.detector("fisher", layers=None, ridge=1e-4)
     assert history[0] == alone.fit(Versions(run, TRAIN), validation, seed=0)[0]
     with torch.no_grad():
         np.testing.assert_allclose(discriminant, alone._scores(alone._read(validation))[:, 0])
@@ -533,7 +536,7 @@ def test_activations_that_never_vary_in_the_reference_have_no_say(run, reference
         store.write(group, [{"mean": joint["mean"][:], "size": joint["size"][:]}])
         store.write(group, [{"covariance": covariance}])
     quiet = Run(activations=run.activations, joint={"dead": dead})
-    detector = Fisher(layers=None, ridge=1e-4)
+    detector = asked.detector("fisher", layers=None, ridge=1e-4)
     detector.fit(Versions(quiet, TRAIN), Versions(quiet, VALIDATION), seed=0)
     weight = detector.net[0].first.weight[0]
     assert weight[0] == 0
@@ -541,7 +544,7 @@ def test_activations_that_never_vary_in_the_reference_have_no_say(run, reference
 
 
 def test_lid_is_that_of_ma_et_al_among_originals_but_one_s_own(run):
-    detector = LID(batch=30, k=[7], c=[1])
+    detector = asked.detector("lid", batch=30, k=[7], c=[1])
     detector.fit(Versions(run, TRAIN), Versions(run, VALIDATION), seed=3)
     drawn = detector.sources.tolist()
     assert len(set(drawn)) == 31
@@ -570,9 +573,9 @@ def test_lid_of_images_that_are_the_same():
 def test_lid_refuses_a_batch_that_cannot_be_drawn(run):
     part = Versions(run, TRAIN), Versions(run, VALIDATION)
     with pytest.raises(ValueError, match="batch: found 80, allowed: at most 79"):
-        LID(batch=80, k=[7], c=[1]).fit(*part, seed=0)
-    with pytest.raises(ValueError, match="k: found 21, allowed: at most its batch, 20"):
-        LID(batch=20, k=[7, 21], c=[1]).fit(*part, seed=0)
+        asked.detector("lid", batch=80, k=[7], c=[1]).fit(*part, seed=0)
+    with pytest.raises(ValueError, match="k: found 21 in 'd', allowed: at most its batch, 20"):
+        asked.detector("lid", batch=20, k=[7, 21], c=[1]).fit(*part, seed=0)
 
 
 @pytest.mark.parametrize("scale", [1, 500])
@@ -582,9 +585,13 @@ def test_confidence_by_its_formulas(run, scale):
     test.logits = scale * test.logits
     rows = test.logits.astype(np.longdouble)
     p = np.exp(rows) / np.exp(rows).sum(1, keepdims=True)
-    np.testing.assert_allclose(MaxSoftmax().score(test), (1 - p.max(1)).astype(float), atol=1e-12)
+    np.testing.assert_allclose(
+        asked.detector("max_softmax").score(test), (1 - p.max(1)).astype(float), atol=1e-12
+    )
     energy = -2 * np.log(np.exp(rows / 2).sum(1))
-    np.testing.assert_allclose(Energy(temperature=2).score(test), energy.astype(float), rtol=1e-12)
+    np.testing.assert_allclose(
+        asked.detector("energy", temperature=2).score(test), energy.astype(float), rtol=1e-12
+    )
 
 
 def test_the_regression_keeps_the_c_with_the_best_validation_auc(rng):
@@ -633,7 +640,11 @@ def test_what_never_changed_in_training_is_no_infinity_in_the_test(write_store):
     run = Run(distances={name: write_store(name, {"distances": rows}) for name, rows in sets.items()})
     parts = [Versions(run, rows, ["original", "attack"]) for rows in (np.arange(40), np.arange(40, 50))]
     test = Versions(run, np.arange(50, 60), ["original", "unseen"])
-    for detector in (lstm(scale="standard"), mlp(scale="standard"), Logistic(c=[1], scale="standard")):
+    for detector in (
+        lstm(scale="standard"),
+        mlp(scale="standard"),
+        asked.detector("logistic", c=[1], scale="standard"),
+    ):
         detector.fit(*parts, seed=0)
         assert np.isfinite(detector.score(test)).all()
 
@@ -684,15 +695,11 @@ def trained_by_default(parts, name: str, changed: dict) -> list[dict]:
     """Five epochs with the options that a configuration without any has."""
     method = name.split(",")[0]
     entry = {"name": "d", "method": method, **LEARNING[name], **changed}
-    schema = json.loads((Path(__file__).parents[1] / "schemas/config.schema.json").read_text())
-    (filled,) = config.load(SMALL | {"detectors": [entry], "adaptive": {}}, schema)["detectors"]
-    told = ("name", "method", "representative", "metric")
-    options = {key: value for key, value in filled.items() if key not in told}
-    if "epochs" in options:
-        options["epochs"] = 5
+    (filled,) = config.load(SMALL | {"detectors": [entry], "adaptive": {}}).detectors
+    few = filled.model_copy(update={"epochs": 5})
     train, validation = parts
     counts = [int((validation.adversarial == which).sum()) for which in (False, True)]
-    history = detectors.detector(method, **options).fit(train, validation, seed=0)
+    history = detectors.detector(few).fit(train, validation, seed=0)
     return [row | {"guessed_auc": histories.guessed_auc(*counts)} for row in history]
 
 
@@ -722,14 +729,15 @@ def test_a_trained_detector_comes_back_from_its_file(run, made, tmp_path, write_
     table.loc[VALIDATION, "fold-0"], table.loc[TEST, "fold-0"] = "validation", "test"
     folds = write_table("folds", table)
     model, history, scores = (tmp_path / name for name in ("model.pt", "history.zarr.zip", "scores.zarr.zip"))
-    job = {"name": "d", "protocols": ["known"], "fold": 0, "method": method, "options": options, "seed": 0}
+    entry = asked.entry(method, **options)
+    job = {"options": entry, "protocols": ["known"], "fold": 0, "seed": 0}
     detectors.train(run, folds, model, history, made=made, **job)
     detectors.evaluate(run, folds, model, scores, name="d", protocols=["known"], seed=0, fold=0, made=made)
     found = tables.read(scores)
     found = found[found["role"] == "test"]
     assert list(found["source"]) == [*TEST, *TEST]
     assert list(found["adversarial"]) == [0] * len(TEST) + [1] * len(TEST)
-    fitted = detectors.detector(method, **options)
+    fitted = detectors.detector(entry)
     drawn = int(seeds.draw(0, "known all", 0).integers(2**31))
     fitted.fit(Versions(run, TRAIN), Versions(run, VALIDATION), seed=drawn)
     np.testing.assert_allclose(found["score"], fitted.score(Versions(run, TEST)), rtol=1e-6)
@@ -741,11 +749,9 @@ def test_a_job_that_was_begun_anew_loses_its_detector_to_the_later_start(
     folds = write_table("folds", pd.DataFrame({"source": [0, 1], "fold-0": ["train", "validation"]}))
     paths = [folds, tmp_path / "model.pt", tmp_path / "history.zarr.zip"]
     job = {
-        "name": "knn",
         "protocols": ["known"],
         "fold": 0,
-        "method": "knn",
-        "options": {"layer": "layer", "k": [3]},
+        "options": asked.entry("knn", layer="layer", k=[3]),
         "seed": 0,
         "made": made,
     }
@@ -753,7 +759,7 @@ def test_a_job_that_was_begun_anew_loses_its_detector_to_the_later_start(
 
     def and_anew(self, *args, **kwargs):
         monkeypatch.setattr(KNN, "fit", fit)
-        detectors.train(run, *paths, **job | {"options": {"layer": "layer", "k": [9]}})
+        detectors.train(run, *paths, **job | {"options": asked.entry("knn", layer="layer", k=[9])})
         return fit(self, *args, **kwargs)
 
     monkeypatch.setattr(KNN, "fit", and_anew)
@@ -778,7 +784,7 @@ def five_fold_auc(run: Run, label: np.ndarray) -> tuple[float, float]:
 
 def test_two_clean_sets_give_chance_through_the_attack_s_write_path(resnet, made, tmp_path):
     """Other clean images, sent through an attack of eps 0, are no more adversarial than the originals."""
-    dataset = Digits(test=1200, size=32)
+    dataset = asked.digits(test=1200, size=32)
     everything = dataset.test_images()
     halves = [
         Labelled(torch.utils.data.Subset(everything.images, range(i, 1200, 2)), everything.label[i::2], [])
@@ -807,7 +813,7 @@ def test_two_clean_sets_give_chance_through_the_attack_s_write_path(resnet, made
             source = np.arange(n)
             about = {"label": half.label, "target": half.label, "source": source, "key": source}
             store.write(group, [{"images": rows, **about}])
-        control = Attack(name="control", method="noise", eps=0)
+        control = asked.attack("noise", "control", eps=0)
         attacks.perturb(resnet, stored, place("images", name), attack=control, seed=0, **options)
         activations.extract(
             resnet, paths["images"][name], place("activations", name), layers=layers, **options

@@ -119,7 +119,8 @@ MAKES = {
     "make test-all": "pytest",
     "make cluster": "locks/cluster.txt",
     "make bench": "python -m benchmarks",
-    "make table": "config.table",
+    "make table": "documented.table",
+    "make schema": "documented.schema",
     "make rulegraph": "docs/rulegraph.svg",
     "make lock": "uv pip compile",
 }

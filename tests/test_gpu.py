@@ -8,10 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+import asked
 from detour import activations, attacks, classifiers, images, store
-from detour.attacks import Attack, adversarial
-from detour.classifiers import Classifier, Training
-from detour.images import Folder, Labelled
+from detour.attacks import adversarial
+from detour.classifiers import Classifier
+from detour.datasets import Labelled
+from detour.options.attacks import METHODS
+from detour.options.classifier import Training
 
 CUDA = pytest.param(
     "cuda",
@@ -51,14 +54,14 @@ def perturbed(
     net = classifiers.load(resnet, device, precision)
     options, _ = ATTACKS[method]
     aim = {} if method == "noise" else {"target": "dataset"}
-    attack = Attack(name="a", method=method, **aim, **options)
+    attack = asked.attack(method, **aim, **options)
     with torch.no_grad():
         y = net(torch.from_numpy(x).to(net.mean.device).float() / 255).argmax(1).tolist()
     starts = {c: x[y.index(c)] for c in y}
     return adversarial(net, x, np.arange(len(x)) % 10, attack, list(range(len(x))), starts.get)
 
 
-@pytest.mark.parametrize("method", attacks.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_every_attack_stays_in_its_budget_and_is_the_cpu_s(resnet, pixels, device, method):
     _, share = ATTACKS[method]
     found = perturbed(resnet, device, pixels, method)
@@ -107,7 +110,7 @@ def test_reference_activations_are_the_cpu_s_through_pinned_memory(
     for name in {"cpu", device.type}:
         found[name] = tmp_path / f"{name}.zarr.zip"
         activations.extract_reference(
-            resnet, Folder(reference=str(tmp_path / "reference"), crop=32), found[name],
+            resnet, asked.folder(reference=str(tmp_path / "reference"), crop=32), found[name],
             number=0, count=2, layers=LAYERS, batch_size=7, device=name, workers=workers, made=made,
         )  # fmt: skip
     ours, theirs = store.read(found[device.type]), store.read(found["cpu"])
@@ -118,11 +121,11 @@ def test_reference_activations_are_the_cpu_s_through_pinned_memory(
 
 
 def test_stored_attacks_say_the_device_and_what_it_sees(resnet, device, made, tmp_path):
-    dataset = images.Digits(test=20, size=32)
+    dataset = asked.digits(test=20, size=32)
     original = tmp_path / "original.zarr.zip"
     images.collect(dataset, original, seed=0, workers=0, made=made)
     out = tmp_path / "attack.zarr.zip"
-    attack = Attack(name="a", method="iterative", eps=8, steps=2, step=4, target="random")
+    attack = asked.attack("iterative", "a", eps=8, steps=2, step=4, target="random")
     attacks.perturb(resnet, original, out, attack=attack, seed=0, batch_size=7, device=device.type, made=made)
     stored = store.read(out)
     assert stored.attrs["device"].startswith(device.type)

@@ -13,8 +13,8 @@ from torchvision import transforms as v1
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.models import Inception_V3_Weights
 
+import asked
 from detour import folders, images, store
-from detour.images import Digits, Folder, Nips2017
 from detour.pixels import decoded
 
 
@@ -32,24 +32,27 @@ def folder(tmp_path, rng):
 
 
 def folder_dataset(root, **options):
-    return Folder(reference=str(root / "reference"), test=str(root / "test"), **{"crop": 32, **options})
+    return asked.folder(reference=str(root / "reference"), test=str(root / "test"), **{"crop": 32, **options})
 
 
 def test_digits_are_split_with_equal_shares_and_all_there():
-    dataset = Digits(test=500, size=32)
+    dataset = asked.digits(test=500, size=32)
     test, reference = dataset.test_images(), dataset.reference_images()
     assert (len(test.label), len(reference.label)) == (500, 1297)
     shares = np.bincount(load_digits().target) * 500 / 1797
     assert np.abs(np.bincount(test.label) - shares).max() < 1.01
     together = torch.cat([part.images.tensors[0] for part in (test, reference)])
     whole = torch.cat(
-        [part.images.tensors[0] for part in (Digits(10, 32).test_images(), Digits(10, 32).reference_images())]
+        [
+            part.images.tensors[0]
+            for part in (asked.digits(10, 32).test_images(), asked.digits(10, 32).reference_images())
+        ]
     )
     assert sorted(x.sum() for x in together) == sorted(x.sum() for x in whole)
 
 
 def test_digits_of_a_smaller_test_are_among_those_of_a_larger_one():
-    tests = [set(Digits(n, 8).test_images().names) for n in (10, 11, 100, 499, 500, 1787)]
+    tests = [set(asked.digits(n, 8).test_images().names) for n in (10, 11, 100, 499, 500, 1787)]
     assert [len(names) for names in tests] == [10, 11, 100, 499, 500, 1787]
     for smaller, larger in itertools.pairwise(tests):
         assert smaller < larger
@@ -57,7 +60,7 @@ def test_digits_of_a_smaller_test_are_among_those_of_a_larger_one():
 
 def test_digits_held_out_are_the_same_everywhere():
     """The packaged weights were trained on the others: another order would test on training images."""
-    names = "\n".join(Digits(500, 8).reference_images().names)
+    names = "\n".join(asked.digits(500, 8).reference_images().names)
     assert hashlib.sha256(names.encode()).hexdigest()[:16] == "e5489c6acecb921b"
 
 
@@ -85,7 +88,7 @@ def test_an_image_that_cannot_be_decoded_is_named(folder):
 
 @pytest.mark.parametrize("count", [1, 3, 10])
 def test_shards_are_whole_classes_in_order_and_all_there_is(count):
-    dataset = Digits(test=500, size=8)
+    dataset = asked.digits(test=500, size=8)
     shards = [images.shard(dataset, i, count) for i in range(count)]
     joined = np.concatenate([shard.label for shard in shards])
     np.testing.assert_array_equal(joined, np.sort(dataset.reference_images().label))
@@ -212,7 +215,7 @@ def test_preprocessing_is_that_of_torchvision_s_inception_within_a_level(tmp_pat
     path.write_bytes(encoded("RGB", "JPEG", size))
     preset = Inception_V3_Weights.IMAGENET1K_V1.transforms()
     assert (preset.resize_size, preset.crop_size) == ([342], [299])
-    ours = Folder(reference=str(tmp_path), resize=342, crop=299).reference_images().images[0][0]
+    ours = asked.folder(reference=str(tmp_path), resize=342, crop=299).reference_images().images[0][0]
     theirs = preset(Image.open(path).convert("RGB"))
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preset.mean, preset.std))
     torch.testing.assert_close(ours.float(), (theirs * std + mean) * 255, rtol=0, atol=1.01)
@@ -233,7 +236,7 @@ def competition(tmp_path):
 
 
 def competition_dataset(root, **options):
-    return Nips2017(reference=str(root / "reference"), test=str(root / "images"), crop=32, **options)
+    return asked.nips2017(reference=str(root / "reference"), test=str(root / "images"), crop=32, **options)
 
 
 def test_nips_images_have_their_classes_and_targets_counted_from_0(competition, made, tmp_path):
@@ -306,7 +309,7 @@ def test_targets_are_uniform_over_the_other_classes_and_stay_when_images_are_add
 
 
 def test_store_has_the_bytes_that_are_attacked(made, tmp_path):
-    dataset = Digits(test=30, size=16)
+    dataset = asked.digits(test=30, size=16)
     images.collect(dataset, tmp_path / "o.zarr.zip", seed=0, workers=2, made=made)
     found = store.read(tmp_path / "o.zarr.zip")
     assert (found["images"].shape, found["images"].dtype) == ((30, 3, 16, 16), np.uint8)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from detour import folders, manifest
 from detour.artefacts import written
 from detour.manifest import Manifest
+from detour.options.datasets import DATASETS
 
 
 @pytest.fixture
@@ -140,59 +141,58 @@ def test_long_reading_says_how_far_it_is(tmp_path, folder, monkeypatch):
     assert said[-1].startswith("read 3 new or changed files, 0.0 GB")
 
 
-def section(tmp_path, **other):
+def section(tmp_path, kind="image_folder", **other):
     for part in ("reference", "test"):
         for name in ("cat", "dog"):
             (tmp_path / part / name).mkdir(parents=True, exist_ok=True)
             for i in range(5):
                 (tmp_path / part / name / f"{i}.png").write_bytes(f"{part} {name} {i}".encode())
-    return {
-        "name": "image_folder",
-        "reference": str(tmp_path / "reference"),
-        "test": str(tmp_path / "test"),
-        "per_class": None,
-        **other,
-    }
+    folders = {"reference": str(tmp_path / "reference"), "test": str(tmp_path / "test")}
+    return DATASETS[kind].model_validate({"name": kind, "crop": 8, **folders, **other})
+
+
+def of_test(dataset, kept):
+    return [group.digest for group in manifest.groups(dataset.test_files(), kept)]
 
 
 def test_a_class_changes_alone_and_a_new_one_changes_the_numbers_of_the_test_images(kept, tmp_path):
     dataset = section(tmp_path)
-    cat, dog = manifest.reference(dataset, 0, kept)
-    images = manifest.test(dataset, kept)
+    cat, dog = manifest.groups(dataset.reference_files(0), kept)
+    images = of_test(dataset, kept)
     (tmp_path / "reference/dog/new.png").write_bytes(b"new")
-    same, other = manifest.reference(dataset, 0, kept)
+    same, other = manifest.groups(dataset.reference_files(0), kept)
     assert same == cat
     assert other.digest != dog.digest
-    assert manifest.test(dataset, kept) == images
+    assert of_test(dataset, kept) == images
     (tmp_path / "reference/ape").mkdir()
-    assert manifest.test(dataset, kept).digest != images.digest
+    assert of_test(dataset, kept) != images
 
 
 def test_of_a_drawn_part_only_the_part_counts(kept, tmp_path, monkeypatch):
     dataset = section(tmp_path, per_class=2)
     seen = reads(monkeypatch)
-    before = list(manifest.reference(dataset, 0, kept))
+    before = list(manifest.groups(dataset.reference_files(0), kept))
     assert len(seen) == 4
     taken = folders.taken(tmp_path / "reference/cat", 2, 0)
     other = next(f"{i}.png" for i in range(5) if f"{i}.png" not in taken)
     (tmp_path / "reference/cat" / other).write_bytes(b"other")
-    assert list(manifest.reference(dataset, 0, kept)) == before
+    assert list(manifest.groups(dataset.reference_files(0), kept)) == before
     (tmp_path / "reference/cat" / taken[0]).write_bytes(b"other")
-    assert list(manifest.reference(dataset, 0, kept)) != before
+    assert list(manifest.groups(dataset.reference_files(0), kept)) != before
 
 
 def test_the_list_of_nips_2017_counts(kept, tmp_path):
-    dataset = section(tmp_path, name="nips2017", labels=str(tmp_path / "list.csv"))
-    dataset["test"] = str(tmp_path / "nips")
+    nips = {"labels": str(tmp_path / "list.csv"), "test": str(tmp_path / "nips")}
+    dataset = section(tmp_path, "nips2017", **nips)
     (tmp_path / "nips").mkdir()
     (tmp_path / "nips/one.png").write_bytes(b"one")
     listing = "ImageId,TrueLabel,TargetClass\none,1,2\n"
     (tmp_path / "list.csv").write_text(listing)
-    before = manifest.test(dataset, kept)
+    before = of_test(dataset, kept)
     (tmp_path / "list.csv").write_text(listing + "two,1,2\n")
-    assert manifest.test(dataset, kept) == before
+    assert of_test(dataset, kept) == before
     (tmp_path / "list.csv").write_text(listing.replace("1,2", "2,1"))
-    assert manifest.test(dataset, kept) != before
+    assert of_test(dataset, kept) != before
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,6 +1,5 @@
 """Names of attacks and detectors are text in every table, whatever else they look like: from the images to the report."""
 
-import json
 import re
 from pathlib import Path
 
@@ -40,29 +39,24 @@ def run(tmp_path_factory) -> Path:
             ],
             "metrics": {"draws": 100, "fpr": [0.3], "base_rate": 0.00001},
         },
-        json.loads((ROOT / "schemas/config.schema.json").read_text()),
     )
-    made_of = stages.run(folder, settings | {"detectors": []}, [])
-    about = {"name", "method", "representative", "metric"}
+    made_of = stages.run(folder, settings.model_copy(update={"detectors": []}), [])
     scores, histories = [], []
-    for entry in settings["detectors"]:
+    for entry in settings.detectors:
         for fold in range(2):
-            of = folder / f"detectors/{entry['name']}/{fold}"
-            told = {"name": entry["name"], "protocols": settings["protocols"], "fold": fold, "seed": 0}
-            options = {key: value for key, value in entry.items() if key not in about}
-            detectors.train(
-                made_of.stores, made_of.folds, of / "model.pt", of / "history.zarr.zip", method=entry["method"],
-                options=options, made=made, **told,
-            )  # fmt: skip
-            detectors.evaluate(
-                made_of.stores, made_of.folds, of / "model.pt", of / "scores.zarr.zip", made=made, **told
-            )
+            of = folder / f"detectors/{entry.name}/{fold}"
+            told = {"protocols": settings.protocols, "fold": fold, "seed": 0, "made": made}
+            read = made_of.stores, made_of.folds, of / "model.pt"
+            detectors.train(*read, of / "history.zarr.zip", options=entry, **told)
+            detectors.evaluate(*read, of / "scores.zarr.zip", name=entry.name, **told)
             scores.append(of / "scores.zarr.zip")
             histories.append(of / "history.zarr.zip")
     path = {name: folder / f"{name}.zarr.zip" for name in ("scores", "histories", "metrics", "summary")}
     judged = {name: folder / f"{name}.zarr.zip" for name in ("verdicts", "outcomes")}
     verdicts.judge(made_of.images, made_of.stores.activations, **judged, made=made)
-    metrics.summarise(scores, histories, judged["verdicts"], seed=0, made=made, **path, **settings["metrics"])
+    metrics.summarise(
+        scores, histories, judged["verdicts"], seed=0, made=made, **path, **settings.metrics.model_dump()
+    )
     known, asked = {"scores": path["scores"], "metrics": path["metrics"]}, {"detectors": SEEN}
     images, activations = list(made_of.images.values()), list(made_of.stores.activations.values())
     reference, outcomes = folder / "reference/0.zarr.zip", judged["outcomes"]

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import asked
 from detour import detectors, folds, metrics, tables
 from detour.detectors import Run
 from detour.protocols import PROTOCOLS, cases
@@ -37,10 +38,7 @@ def test_names_tell_the_cases_apart(protocol):
 
 N, L, C, FOLDS = 300, 3, 4, 3
 SETS = ["original", *ATTACKS]
-LSTM = {
-    "method": "lstm",
-    "options": {"hidden": 8, "epochs": 8, "batch_size": 50, "lr": 0.02, "scale": "layer"},
-}
+LSTM = asked.entry("lstm", "lstm", hidden=8, epochs=8, batch_size=50, lr=0.02)
 
 
 @pytest.fixture
@@ -75,9 +73,9 @@ def scored(run, table, made, protocol: str, count: int = 1, seed: int = 0) -> pd
     found = []
     for fold in range(count):
         model, path = table.with_name(f"model-{fold}.pt"), table.with_name("scores.zarr.zip")
-        job = {"name": "lstm", "protocols": [protocol], "fold": fold, "seed": seed}
-        detectors.train(run, table, model, table.with_name("history.zarr.zip"), made=made, **job, **LSTM)
-        detectors.evaluate(run, table, model, path, made=made, **job)
+        job = {"protocols": [protocol], "fold": fold, "seed": seed, "made": made}
+        detectors.train(run, table, model, table.with_name("history.zarr.zip"), options=LSTM, **job)
+        detectors.evaluate(run, table, model, path, name="lstm", **job)
         found.append(tables.read(path))
     return pd.concat(found, ignore_index=True)
 

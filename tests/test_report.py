@@ -1,4 +1,3 @@
-import json
 import re
 from html.parser import HTMLParser
 
@@ -66,11 +65,10 @@ def test_what_was_seen_of_the_images_is_said_at_the_top(finished, write_store, t
         name: finished.results / f"{name}.zarr.zip"
         for name in ("verdicts", "outcomes", "histories", "metrics", "summary")
     }
-    schema = json.loads((ROOT / "schemas/config.schema.json").read_text())
     report.write(
         tmp_path / "page.html", template=ROOT / "report/report.html", captions=list((ROOT / "report").glob("*.rst")),
         figures=list((finished.results / "figures").glob("*.svg")), images=original, references=[reference],
-        config=config.load(SMALL, schema), notes=["one pair is in both"], **tables,
+        run=config.load(SMALL), notes=["one pair is in both"], **tables,
     )  # fmt: skip
     text = Page((tmp_path / "page.html").read_text()).text
     for said in (

@@ -1,6 +1,5 @@
-from detour import adaptive, logs
-from detour.store import Made
+from detour import adaptive
+from job import begin
 
-logs.to_file(snakemake.log[0])
-made = Made({}, snakemake.params.code, snakemake.threads)
-adaptive.tabulate(snakemake.input, snakemake.output[0], made=made)
+_, made = begin(snakemake)
+adaptive.tabulate(snakemake.input.adapted, snakemake.output[0], made=made)

@@ -1,17 +1,7 @@
-import json
+from detour import distances
+from job import begin
 
-from detour import distances, logs
-from detour.compute import Dask
-from detour.store import Made
-
-logs.to_file(snakemake.log[0])
-settings = json.loads(snakemake.params.settings)
-dask = Dask(snakemake.threads, **json.loads(snakemake.params.dask))
+settings, made = begin(snakemake)
 distances.measure(
-    snakemake.input.activations,
-    snakemake.input.representatives,
-    snakemake.output[0],
-    dask=dask,
-    made=Made(settings, snakemake.params.code, snakemake.threads),
-    **settings,
+    snakemake.input.activations, snakemake.input.representatives, snakemake.output[0], made=made, **settings
 )

@@ -1,11 +1,7 @@
-import json
+from detour import figures
+from job import begin
 
-from detour import figures, logs
-
-logs.to_file(snakemake.log[0])
+settings, _ = begin(snakemake)
 figures.draw(
-    svg=snakemake.output.svg,
-    pdf=snakemake.output.pdf,
-    inputs=dict(snakemake.input.items()),
-    **json.loads(snakemake.params.settings),
+    svg=snakemake.output.svg, pdf=snakemake.output.pdf, inputs=dict(snakemake.input.items()), **settings
 )

@@ -1,16 +1,5 @@
-import json
+from detour import medoids
+from job import begin
 
-from detour import logs, medoids
-from detour.compute import Dask
-from detour.store import Made
-
-logs.to_file(snakemake.log[0])
-settings = json.loads(snakemake.params.settings)
-dask = Dask(snakemake.threads, **json.loads(snakemake.params.dask))
-medoids.find(
-    snakemake.input,
-    snakemake.output[0],
-    dask=dask,
-    made=Made(settings, snakemake.params.code, snakemake.threads),
-    **settings,
-)
+settings, made = begin(snakemake)
+medoids.find(snakemake.input.references, snakemake.output[0], made=made, **settings)

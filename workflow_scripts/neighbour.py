@@ -1,17 +1,7 @@
-import json
+from detour import neighbours
+from job import begin
 
-from detour import logs, neighbours
-from detour.compute import Dask
-from detour.store import Made
-
-logs.to_file(snakemake.log[0])
-settings = json.loads(snakemake.params.settings)
-dask = Dask(snakemake.threads, **json.loads(snakemake.params.dask))
+settings, made = begin(snakemake)
 neighbours.find(
-    snakemake.input.activations,
-    snakemake.input.references,
-    snakemake.output[0],
-    dask=dask,
-    made=Made(settings, snakemake.params.code, snakemake.threads),
-    **settings,
+    snakemake.input.activations, snakemake.input.references, snakemake.output[0], made=made, **settings
 )

@@ -1,11 +1,7 @@
-import json
+from detour import report
+from detour.options.run import Run
+from job import begin
 
-from detour import logs, report
-
-logs.to_file(snakemake.log[0])
-report.write(
-    snakemake.output[0],
-    config=json.loads(snakemake.params.settings),
-    **json.loads(snakemake.params.notes),
-    **dict(snakemake.input.items()),
-)
+settings, _ = begin(snakemake)
+run = Run.model_validate(settings["config"])
+report.write(snakemake.output[0], run=run, notes=settings["notes"], **dict(snakemake.input.items()))

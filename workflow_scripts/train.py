@@ -1,17 +1,12 @@
-import json
+from detour import detectors
+from detour.detectors.versions import Run
+from detour.options.detectors import detector
+from job import begin
 
-import torch
-
-from detour import detectors, logs
-from detour.detectors.versions import STORES, Run
-from detour.store import Made
-
-logs.to_file(snakemake.log[0])
-torch.set_num_threads(snakemake.threads)
-settings = json.loads(snakemake.params.settings)
-made = Made(settings.copy(), snakemake.params.code, snakemake.threads)
-stores = {name: snakemake.input.get(name, ()) for name in STORES}
-run = Run.of(**stores)
+settings, made = begin(snakemake)
+settings["options"] = detector(settings["options"])
+read = dict(snakemake.input.items())
+folds = read.pop("folds")
 detectors.train(
-    run, snakemake.input.folds, snakemake.output.model, snakemake.output.history, made=made, **settings
+    Run.of(**read), folds, snakemake.output.model, snakemake.output.history, made=made, **settings
 )

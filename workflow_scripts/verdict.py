@@ -1,10 +1,11 @@
-from detour import logs, verdicts
-from detour.store import Made, named
+from detour import verdicts
+from detour.store import named
+from job import begin
 
-logs.to_file(snakemake.log[0])
+_, made = begin(snakemake)
 verdicts.judge(
     named(snakemake.input.images),
     named(snakemake.input.activations),
     **dict(snakemake.output.items()),
-    made=Made({}, snakemake.params.code, snakemake.threads),
+    made=made,
 )

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from detour import classifiers, store
 from detour.classifiers import BATCH, Classifier
+from detour.datasets import Known
 from detour.errors import InputError
-from detour.images import Known, batches, shard
+from detour.images import batches, shard
 from detour.logs import progress
 from detour.outputs import average, channels
 from detour.store import Made

@@ -25,40 +25,9 @@ from detour.folds import sources
 from detour.images import targets
 from detour.logs import progress
 from detour.metrics import threshold, wilson
+from detour.options.adaptive import Attack
 from detour.seeds import draw
 from detour.store import NO_TARGET, ORIGINAL, Made
-
-
-@dataclass(frozen=True, kw_only=True)
-class Adaptive:
-    """How to attack; sizes in pixels of 255.
-
-    Parameters
-    ----------
-    method
-        One of `METHODS`.
-    eps
-        L-infinity budgets, each of a separate attack.
-    steps, step
-        Number of steps, and the size of the first in units of eps / steps; it shrinks linearly to 0.
-    weight
-        Weight of the detection score in `pgd`, of the distances in `medoids`; the literature's lambda.
-    target
-        `dataset`, `random`: as in `detour.attacks.Attack`; `none`: any class but the true one is wanted.
-    images
-        Largest number of the fold's test images that are attacked.
-    fpr
-        False positive rate of the detector.
-    """
-
-    method: str
-    eps: list[int]
-    steps: int
-    step: float
-    weight: float
-    target: str
-    images: int
-    fpr: float
 
 
 class Differentiable(Detector, Protocol):
@@ -268,7 +237,7 @@ class Evasion:
 
 
 def evade(
-    defence: Defence, images: np.ndarray, wanted: np.ndarray, eps: np.ndarray, attack: Adaptive
+    defence: Defence, images: np.ndarray, wanted: np.ndarray, eps: np.ndarray, attack: Attack
 ) -> Evasion:
     """Attack one batch by projected steps along the sign of a gradient, from the images themselves.
 
@@ -364,7 +333,7 @@ def judge(
 def adapt(
     classifier: str | Path, images: str | Path, activations: str | Path, distances: str | Path,
     medoids: Sequence[str | Path], folds: str | Path, model: str | Path, out: str | Path, *,
-    adaptive: Adaptive, name: str, fold: int, seed: int, batch_size: int, device: str, made: Made,
+    attack: Attack, name: str, fold: int, seed: int, batch_size: int, device: str, made: Made,
 ) -> None:  # fmt: skip
     """Attack test images of a fold that are classified right, at every eps, and store the results.
 
@@ -387,10 +356,10 @@ def adapt(
     detector: Differentiable = detectors.load(model)  # type: ignore[assignment]
     run = Run(distances={ORIGINAL: distances}, activations={ORIGINAL: activations})
     genuine = Versions(run, sources(folds, fold, "validation"))
-    limit = threshold(detectors.scored(detector, genuine, f"detector {name!r}, fold {fold}"), adaptive.fpr)
+    limit = threshold(detectors.scored(detector, genuine, f"detector {name!r}, fold {fold}"), attack.fpr)
     if np.isinf(limit):
         raise InputError(
-            f"adaptive.fpr: found {adaptive.fpr}, which needs at least {math.ceil(1 / adaptive.fpr) - 1}"
+            f"adaptive.fpr: found {attack.fpr}, which needs at least {math.ceil(1 / attack.fpr) - 1}"
             f" validation images, and the fold has {len(genuine.source)}; use a higher rate, fewer folds or"
             " more test images"
         )
@@ -403,29 +372,29 @@ def adapt(
 
     original = store.read(images)
     classes, keys = original.attrs["classes"], original["key"][:]
-    chosen = _chosen(store.read(distances)["predicted"][:], original["label"][:], adaptive.images, seed,
+    chosen = _chosen(store.read(distances)["predicted"][:], original["label"][:], attack.images, seed,
                      sources(folds, fold, "test"), keys)  # fmt: skip
     label, target = original["label"][:], original["target"][:]
-    if adaptive.target == "random":
+    if attack.target == "random":
         target = targets(label, len(classes), seed, "target of adaptive", keys)
-    if adaptive.target == "none":
+    if attack.target == "none":
         target = np.full_like(label, NO_TARGET)
 
     before = original["images"].oindex[chosen]
-    rows = np.tile(np.arange(len(chosen)), len(adaptive.eps))
-    eps = np.repeat(np.array(adaptive.eps, dtype=np.int64), len(chosen))
+    rows = np.tile(np.arange(len(chosen)), len(attack.eps))
+    eps = np.repeat(np.array(attack.eps, dtype=np.int64), len(chosen))
     label, target = label[chosen][rows], target[chosen][rows]
     wanted = wanted_of(label, target, len(classes))
     about = {
-        "detector": name, "method": adaptive.method, "fold": fold, "fpr": adaptive.fpr, "threshold": limit,
+        "detector": name, "method": attack.method, "fold": fold, "fpr": attack.fpr, "threshold": limit,
         "classes": classes, "layers": layers, "device": str(defence.device),
     }  # fmt: skip
     made_of = [classifier, images, activations, distances, *medoids, folds, model]
     with store.create(out, made, made_of, **about) as group:
         parts = [slice(start, start + batch_size) for start in range(0, len(rows), batch_size)]
         found = [
-            evade(defence, before[rows[part]], wanted[part], eps[part], adaptive)
-            for part in progress(parts, len(parts), f"{adaptive.method} on {name}: batches of {batch_size}")
+            evade(defence, before[rows[part]], wanted[part], eps[part], attack)
+            for part in progress(parts, len(parts), f"{attack.method} on {name}: batches of {batch_size}")
         ]
         after = np.concatenate([part.images for part in found])
         predicted, score = judge(net, layers, representatives, detector, after, batch_size)

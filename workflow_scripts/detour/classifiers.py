@@ -21,9 +21,11 @@ from torch.utils.data import DataLoader
 
 from detour import checkpoints, devices, states
 from detour.artefacts import written
+from detour.datasets import Known, Labelled
 from detour.errors import InputError, RunError
-from detour.images import Known, Labelled, collated
+from detour.images import collated
 from detour.networks import NETWORKS
+from detour.options.classifier import Training
 from detour.outputs import OutputError, channels
 from detour.spelling import listed, unknown
 from detour.store import Made
@@ -46,15 +48,6 @@ BATCH = 3
 
 # Stored beside the activations of layers, under these names.
 TAKEN = ("logits", "predicted", "label", "joint")
-
-
-@dataclass(frozen=True)
-class Training:
-    """How `weights: train` trains."""
-
-    epochs: int
-    batch_size: int
-    lr: float
 
 
 class Classifier(nn.Module):
@@ -291,8 +284,9 @@ def settle(classifier: Classifier, images: Labelled, training: Training, seed: i
     torch.manual_seed(seed)
     device = classifier.mean.device
     n = min(len(images.label), training.batch_size)
-    batches = DataLoader(images.images, n, shuffle=True, drop_last=True)
-    update_bn((x.to(device).float().div(255) for x, _ in islice(batches, SETTLING)), classifier)
+    batches = DataLoader(images.images, n, shuffle=True, drop_last=True, collate_fn=collated)
+    decoded = (batch[0] for batch, _, _ in islice(batches, SETTLING) if batch)
+    update_bn((x.to(device).float().div(255) for x in decoded), classifier)
 
 
 def prepare(

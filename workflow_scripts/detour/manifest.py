@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 
 from detour import folders
 from detour.artefacts import TakenOverError, written
-from detour.config import Config, ConfigError, is_file
+from detour.config import ConfigError
+from detour.options.datasets import Images
+from detour.options.run import Run
 from detour.spelling import listed, shown
 
 # Number of files read at once: a file server takes as long for many as for one.
@@ -47,7 +49,7 @@ class Manifest:
 
     def digest(self, root: str | Path, names: Iterable[str]) -> str:
         """Digest of the names and contents of some files in a folder, in any order; see `digests`."""
-        return _of_files(self.digests(root, names))
+        return _short(list(self.digests(root, names).items()))
 
     def digests(self, root: str | Path, names: Iterable[str]) -> dict[str, str]:
         """Digests of the contents of some files in a folder, by their names, which are sorted.
@@ -92,10 +94,10 @@ class Manifest:
         return digest
 
 
-def contents(config: Config, remembered: Path, *, again: bool, say: Callable[[str], None]) -> Config:
+def contents(run: Run, remembered: Path, *, again: bool, say: Callable[[str], None]) -> dict[str, Any]:
     """Digests of the files that a configuration names: `test`, `reference` by class, `weights`.
 
-    What is not a file, such as the digits, has no digest.
+    What is not in files, such as the digits, has the digest of nothing, and no class.
 
     Parameters
     ----------
@@ -106,77 +108,45 @@ def contents(config: Config, remembered: Path, *, again: bool, say: Callable[[st
     say
         Called with the progress, if there is much to read.
     """
-    dataset, weights = config["dataset"], config["classifier"]["weights"]
-    in_files = dataset["name"] != "digits"
-    expected = {"test": str, "reference": list} if in_files else {}
-    expected |= {"weights": str} if is_file(weights) else {}
+    expected = {"test": str, "reference": list, "weights": str}
     known = {} if again else _recalled(remembered)
     if not again and all(isinstance(known.get(name), kind) for name, kind in expected.items()):
         return known
     manifest = Manifest(remembered.parents[1] / ".manifests", say)
-    found: Config = {}
-    if in_files:
-        tested = test(dataset, manifest)
-        groups = reference(dataset, config["seed"], manifest)
-        found = {"test": tested.digest, **_compared(config, tested, groups)}
-    if is_file(weights):
-        found["weights"] = manifest.digest(Path(weights).parent, [Path(weights).name])
+    dataset = run.dataset
+    tested = list(groups(dataset.test_files(), manifest))
+    found = {
+        "test": _short([dataset.classes, [group.digest for group in tested]]),
+        # One class at a time: of ImageNet all are hundreds of MB.
+        **_compared(run, tested, groups(dataset.reference_files(run.seed), manifest)),
+    }
+    weights = Path(run.classifier.weights)
+    found["weights"] = manifest.digest(weights.parent, [weights.name]) if run.classifier.from_file else ""
     _keep(remembered, found)
     return found
 
 
 class Group(NamedTuple):
-    """Images of a class: their digest together, and each one's by its path under the folder of classes."""
+    """Images of a folder: their digest together, and each one's and its class by what people know it by."""
 
     digest: str
     files: dict[str, str]
+    label: dict[str, int]
 
 
-def reference(dataset: Config, seed: int, manifest: Manifest) -> Iterator[Group]:
-    """The reference images of every class; one at a time, because of ImageNet all are hundreds of MB.
-
-    Parameters
-    ----------
-    dataset
-        The section of the configuration.
-    seed
-        Seed for drawing `per_class` images.
-    """
-    root = Path(dataset["reference"])
-    for name in folders.classes(root):
-        files = manifest.digests(root / name, folders.taken(root / name, dataset["per_class"], seed))
-        digest = _short([name, _of_files(files)])
-        yield Group(digest, {f"{name}/{file}": content for file, content in files.items()})
+def groups(found: Iterable[Images], manifest: Manifest) -> Iterator[Group]:
+    """Digests of the images of each folder, of their names and of what the dataset says about them."""
+    for images in found:
+        files = manifest.digests(images.folder, images.about)
+        about = [images.under, [[name, images.about[name], digest] for name, digest in files.items()]]
+        yield Group(
+            _short(about),
+            {images.under + name: digest for name, digest in files.items()},
+            {images.under + name: images.about[name][0] for name in files},
+        )
 
 
-class Tested(NamedTuple):
-    """The test images: a digest of them and their classes, and of each class each one's, by its path."""
-
-    digest: str
-    classes: list[dict[str, str]]
-
-
-def test(dataset: Config, manifest: Manifest) -> Tested:
-    """The test images and their classes, with the names of the reference's classes."""
-    root, classes = Path(dataset["test"]), folders.classes(dataset["reference"])
-    if dataset["name"] == "nips2017":
-        images, _ = folders.nips2017(root, dataset["labels"])
-        files = manifest.digests(root, [image.name for image in images])
-        by_label: defaultdict[int, dict[str, str]] = defaultdict(dict)
-        for image in images:
-            by_label[image.label][image.name] = files[image.name]
-        return Tested(_short([images, _of_files(files)]), list(by_label.values()))
-    found = {
-        name: manifest.digests(root / name, folders.taken(root / name))
-        for name in classes
-        if (root / name).is_dir()
-    }
-    numbered = [(classes.index(name), _of_files(files)) for name, files in found.items()]
-    of_class = [{f"{name}/{file}": digest for file, digest in files.items()} for name, files in found.items()]
-    return Tested(_short([classes, numbered]), of_class)
-
-
-def _compared(config: Config, tested: Tested, groups: Iterator[Group]) -> Config:
+def _compared(run: Run, tested: list[Group], reference: Iterable[Group]) -> dict[str, list[str]]:
     """The reference's digests by class, and what to say of files that are there twice: `leaked` and `copied`.
 
     Raises
@@ -186,52 +156,51 @@ def _compared(config: Config, tested: Tested, groups: Iterator[Group]) -> Config
     """
     first: dict[str, str] = {}
     copied = []
-    for files in tested.classes:
-        for name, digest in files.items():
+    of_class: defaultdict[int, dict[str, str]] = defaultdict(dict)
+    for group in tested:
+        for name, digest in group.files.items():
+            of_class[group.label[name]][name] = digest
             if first.setdefault(digest, name) != name:
                 copied.append(f"{shown(name)} = {shown(first[digest])}")
     digests: list[str] = []
     leaked: list[str] = []
-    for group in groups:
+    for group in reference:
         digests.append(group.digest)
         leaked += [f"{shown(first[d])} = {shown(name)}" for name, d in group.files.items() if d in first]
     problems = []
-    dataset, folds = config["dataset"], config["folds"]
+    dataset: Any = run.dataset
     if leaked:
         leak = (
-            f"the same files are in {dataset['test']!r} and in {dataset['reference']!r}, {len(leaked)} pairs:"
+            f"the same files are in {dataset.test!r} and in {dataset.reference!r}, {len(leaked)} pairs:"
             f" {listed(leaked)}"
         )
         leaked = [f"dataset.duplicates: allow: {leak}; figures are better than they would be on other images"]
-        if dataset["duplicates"] == "error":
+        if dataset.duplicates == "error":
             problems.append(
                 f"dataset.duplicates: {leak}; remove them from one of the two, or set `duplicates: allow`"
             )
-    needed = 2 * folds["count"]
-    differ = {next(iter(files)): len(set(files.values())) for files in tested.classes if files}
-    if copied and folds["stratify"] == "class" and (least := min(differ.values())) < needed:
+    count = run.folds.count
+    needed = 2 * count
+    differ = {next(iter(files)): len(set(files.values())) for files in of_class.values()}
+    if copied and run.folds.stratify == "class" and (least := min(differ.values())) < needed:
         where = next(name for name, count in differ.items() if count == least)
         problems.append(
-            f"folds.count: found {folds['count']}, which deals each class into {needed} groups, and of the"
+            f"folds.count: found {count}, which deals each class into {needed} groups, and of the"
             f" class of {shown(where)} only {least} test images differ; replace the copies, or use fewer"
             " folds, or `folds.stratify: none`"
         )
     elif copied and len(first) < needed:
         problems.append(
-            f"folds.count: found {folds['count']}, which deals into {needed} groups, and only {len(first)}"
+            f"folds.count: found {count}, which deals into {needed} groups, and only {len(first)}"
             " test images differ; replace the copies or use fewer folds"
         )
     if problems:
-        raise ConfigError("the configuration cannot be run:" + "".join(f"\n  {line}" for line in problems))
+        raise ConfigError(problems)
     return {
         "reference": digests,
         "leaked": leaked,
         "copied": [f"dataset.test: {folders.copies_note(copied)}"] if copied else [],
     }
-
-
-def _of_files(digests: dict[str, str]) -> str:
-    return _short(list(digests.items()))
 
 
 def _recalled(path: Path) -> dict[str, Any]:

@@ -1,24 +1,17 @@
-"""Methods: where the implementation of each is, said without importing any of them.
+"""Methods: where the implementation of each is, by reference, and how it is loaded.
 
-The workflow asks here which module a job will load, and importing torch for that would cost it seconds.
+The workflow asks which module a job will load without importing it: with torch that would cost seconds.
 """
 
-# A new detector is one class and one line here, and its options one entry of the schema.
-DETECTORS = {
-    "lstm": "detour.detectors.sequences:LSTM",
-    "mlp": "detour.detectors.sequences:MLP",
-    "logistic": "detour.detectors.sequences:Logistic",
-    "knn": "detour.detectors.neighbours:KNN",
-    "knn_distance": "detour.detectors.layers:KNNDistance",
-    "mahalanobis": "detour.detectors.layers:Mahalanobis",
-    "lid": "detour.detectors.layers:LID",
-    "fisher": "detour.detectors.fisher:Fisher",
-    "fisher_mlp": "detour.detectors.fisher:FisherMLP",
-    "max_softmax": "detour.detectors.confidence:MaxSoftmax",
-    "energy": "detour.detectors.confidence:Energy",
-}
+from importlib import import_module
+from typing import Any
 
 
 def module(implementation: str) -> str:
-    """The module of `module:Class`."""
+    """The module of `module:name`."""
     return implementation.partition(":")[0]
+
+
+def loaded(implementation: str) -> Any:
+    """The class or function of `module:name`; no other method's module is imported."""
+    return getattr(import_module(module(implementation)), implementation.partition(":")[2])

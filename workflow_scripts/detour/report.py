@@ -17,6 +17,7 @@ from detour import chance, folders, store, tables
 from detour.artefacts import written
 from detour.config import warnings
 from detour.histories import warnings as unlearned
+from detour.options.run import Run
 from detour.protocols import ALL
 from detour.store import ORIGINAL
 
@@ -27,7 +28,7 @@ def write(
     out: str | Path, *,
     template: str | Path, captions: Sequence[str | Path], figures: Sequence[str | Path],
     images: str | Path, references: Sequence[str | Path], verdicts: str | Path, outcomes: str | Path,
-    histories: str | Path, metrics: str | Path, summary: str | Path, config: dict[str, Any],
+    histories: str | Path, metrics: str | Path, summary: str | Path, run: Run,
     notes: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Fill the template, and in the captions what was asked for.
@@ -40,8 +41,8 @@ def write(
         SVG files.
     images, references
         The stores of the original images and of the reference's activations.
-    config
-        The whole configuration of the run.
+    run
+        The options of the run.
     notes
         What else to say at its top.
     """
@@ -56,15 +57,15 @@ def write(
     for line in unsure:
         # The workflow says it at its end.
         logger.info("warning: %s", line)
-    names = [detector["name"] for detector in config["detectors"]]
+    names = [detector.name for detector in run.detectors]
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    base_rate = odds(config["metrics"]["base_rate"])
+    base_rate = odds(run.metrics.base_rate)
     page = environment.from_string(Path(template).read_text("utf-8")).render(
-        config=config,
+        config=run,
         base_rate=base_rate,
-        settings=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+        settings=yaml.safe_dump(run.model_dump(exclude={"dask"}), sort_keys=False, allow_unicode=True),
         captions={
             Path(path).stem: Path(path).read_text("utf-8").strip().replace("{base_rate}", base_rate)
             for path in captions
@@ -73,16 +74,16 @@ def write(
         measured=measured,
         # Of this protocol every attack is a case of its own.
         unknown=_unknown(measured, names),
-        controls=[attack["name"] for attack in config["attacks"] if attack["method"] == "noise"],
+        controls=[attack.name for attack in run.attacks if attack.control],
         # With one attack, there is nothing to be taken together.
-        together=ALL if len(config["attacks"]) > 1 else config["attacks"][0]["name"],
+        together=ALL if len(run.attacks) > 1 else run.attacks[0].name,
         summary=_nested(tables.read(summary), ["protocol", "population", "detector", "measure"]),
         outcomes=tables.read(outcomes).to_dict("records"),
-        attacks={attack["name"]: attack for attack in config["attacks"]},
+        attacks={attack.name: attack.model_dump() for attack in run.attacks},
         versions=dict(made.attrs["versions"]) | {"python": platform.python_version()},
         classes=len(made.attrs["classes"]),
         warnings=[
-            *warnings(config),
+            *warnings(run),
             *notes,
             *seen,
             *unsure,

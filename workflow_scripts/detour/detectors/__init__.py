@@ -1,21 +1,21 @@
 """Detectors: tell adversarial from genuine images by what the earlier stages say of them."""
 
 import logging
-from collections.abc import Callable, Sequence
-from importlib import import_module
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import pandas as pd
 import torch
 
-from detour import histories, states, tables
+from detour import histories, methods, states, tables
 from detour.artefacts import written
 from detour.detectors.versions import Run, Versions
 from detour.errors import InputError
 from detour.folds import sources
-from detour.methods import DETECTORS
+from detour.options import detectors as catalogue
+from detour.options.detectors import Detector as Options
 from detour.protocols import ALL, cases
 from detour.seeds import draw
 from detour.store import ORIGINAL, Made
@@ -24,15 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class Detector(Protocol):
-    """What a detector is: fitted once, then it scores; higher is more adversarial.
-
-    Attributes
-    ----------
-    reads
-        Which stores of a `Run`; the workflow gives it no other.
-    """
-
-    reads: ClassVar[list[str]]
+    """What a detector is: fitted once, then it scores; higher is more adversarial."""
 
     def fit(self, train: Versions, validation: Versions, seed: int) -> list[dict[str, float]]:
         """Learn, and return a history: what was seen after each pass over the training images."""
@@ -47,21 +39,14 @@ class Detector(Protocol):
         """This detector as it was when `state` was taken."""
 
 
-def implementation(method: str) -> Callable[..., Detector]:
-    """The class of a method; no other method's module is imported, nor what only those use."""
-    module, name = DETECTORS[method].split(":")
-    return getattr(import_module(module), name)
-
-
-def detector(method: str, **options: Any) -> Detector:
+def detector(options: Options) -> Detector:
     """The untrained detector of that entry of the configuration."""
-    return implementation(method)(**options)
+    return methods.loaded(options.implementation)(options)
 
 
 def train(
     run: Run, folds: str | Path, model: str | Path, history: str | Path, *,
-    name: str, protocols: Sequence[str], fold: int, method: str, options: dict[str, Any], seed: int,
-    made: Made,
+    options: Options, protocols: Sequence[str], fold: int, seed: int, made: Made,
 ) -> None:  # fmt: skip
     """Fit the detectors that protocols ask for on a fold, and write their states and histories.
 
@@ -71,11 +56,12 @@ def train(
 
     Parameters
     ----------
-    name
-        Of the detector in the configuration.
+    options
+        The detector's entry in the configuration.
     seed
         Of what the detectors draw, in every fold and case something else.
     """
+    name = options.name
     sourced = {role: sources(folds, fold, role) for role in ("train", "validation")}
     fitted_states: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
@@ -84,7 +70,7 @@ def train(
             logger.info("%s: knows %s", case, ", ".join(case.known))
             sets = [ORIGINAL, *case.known]
             part = {role: Versions(run, found, sets) for role, found in sourced.items()}
-            fitted = detector(method, **options)
+            fitted = detector(options)
             drawn = int(draw(seed, str(case), fold).integers(2**31))
             try:
                 passes = fitted.fit(part["train"], part["validation"], seed=drawn)
@@ -102,8 +88,7 @@ def train(
                     name, fold, seed, case, reason, histories.remedy(found),
                 )  # fmt: skip
         saved = {
-            "method": method,
-            "options": options,
+            "options": options.model_dump(),
             "states": fitted_states,
             "sources": {role: torch.from_numpy(found) for role, found in sourced.items()},
         }
@@ -118,7 +103,7 @@ def load(model: str | Path, case: str = f"known {ALL}") -> Detector:
 
 
 def _restored(saved: dict[str, Any], case: str) -> Detector:
-    return detector(saved["method"], **saved["options"]).restored(saved["states"][case])
+    return detector(catalogue.detector(saved["options"])).restored(saved["states"][case])
 
 
 def scored(fitted: Detector, versions: Versions, what: str) -> np.ndarray:

@@ -1,12 +1,13 @@
 """Confidence: detectors that use only the classifier's output, and are not trained."""
 
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from scipy.special import logsumexp, softmax
 
 from detour import areas
 from detour.detectors.versions import Versions
+from detour.options.detectors import confidence as options
 
 
 class MaxSoftmax:
@@ -15,7 +16,8 @@ class MaxSoftmax:
     Hendrycks and Gimpel 2017, section 2.
     """
 
-    reads: ClassVar = ["activations"]
+    def __init__(self, options: options.MaxSoftmax) -> None:
+        pass
 
     def fit(self, train: Versions, validation: Versions, seed: int) -> list[dict[str, float]]:
         return [{"validation_auc": areas.auc(validation.adversarial, self.score(validation))}]
@@ -31,16 +33,10 @@ class MaxSoftmax:
 
 
 class Energy(MaxSoftmax):
-    """The energy of the logits, -T log sum_c exp(logits_c / T) (Liu et al. 2020, eq. 4).
+    """The energy of the logits, -T log sum_c exp(logits_c / T) (Liu et al. 2020, eq. 4)."""
 
-    Parameters
-    ----------
-    temperature
-        T.
-    """
-
-    def __init__(self, *, temperature: float) -> None:
-        self.temperature = temperature
+    def __init__(self, options: options.Energy) -> None:
+        self.temperature = options.temperature
 
     def score(self, versions: Versions) -> np.ndarray:
         scaled = versions.logits.astype(np.float64) / self.temperature

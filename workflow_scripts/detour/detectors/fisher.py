@@ -4,7 +4,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from math import log
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from detour import areas, store
 from detour.detectors.linear import mean_loss
 from detour.detectors.versions import Run, Versions
 from detour.logs import progress
+from detour.options.detectors import fisher as options
 from detour.store import ORIGINAL
 
 
@@ -36,23 +37,14 @@ class Fisher:
     correlations R of the reference's activations about their classes' means, all in units of the reference's
     deviations. The covariance is known from many more images than those of the training, and what is learned
     is one direction: attacks move activations little beside what tells images apart, but alike.
-
-    Parameters
-    ----------
-    layers
-        Which are looked at; None: all.
-    ridge
-        Added to the eigenvalues of R, whose mean is 1.
     """
 
-    reads: ClassVar = ["activations", "joint"]
-
-    def __init__(self, *, layers: list[str] | None, ridge: float) -> None:
-        self.layers, self.ridge = layers, ridge
+    def __init__(self, options: options.Discriminant) -> None:
+        self.options = options
 
     def fit(self, train: Versions, validation: Versions, seed: int) -> list[dict[str, float]]:
-        self.chosen = list(self.layers or train.layers)
-        self.mean, whitening, white = _whitened(train.run, tuple(self.chosen), self.ridge)
+        self.chosen = list(self.options.layers or train.layers)
+        self.mean, whitening, white = _whitened(train.run, tuple(self.chosen), self.options.ridge)
         x, seen = (
             torch.cat([white[name][part.sources] for name in part.sets]) for part in (train, validation)
         )
@@ -130,44 +122,33 @@ class FisherMLP(Fisher):
 
     The perceptron has a linear unit beside its hidden layer. Both scores are taken in units of their spread
     over the originals of the validation: the discriminant holds for attacks that are not known, the
-    perceptron sees more of those that are.
-
-    Parameters
-    ----------
-    hidden, dropout
-        Units of the hidden layer, and the share of inputs and of units that a step leaves out.
-    epochs, batch_size, lr, weight_decay
-        Of AdamW with a one-cycle schedule; the epoch with the best validation AUC is kept.
+    perceptron sees more of those that are. It is trained by AdamW with a one-cycle schedule; the epoch with
+    the best validation AUC is kept.
     """
 
-    def __init__(
-        self, *, layers: list[str] | None, ridge: float, hidden: int, dropout: float,
-        epochs: int, batch_size: int, lr: float, weight_decay: float,
-    ) -> None:  # fmt: skip
-        super().__init__(layers=layers, ridge=ridge)
-        self.hidden, self.dropout = hidden, dropout
-        self.epochs, self.batch_size, self.lr, self.weight_decay = epochs, batch_size, lr, weight_decay
+    options: options.FisherMLP
 
     def parts(
         self, x: Tensor, y: Tensor, seen: Tensor, truth: np.ndarray, seed: int
     ) -> tuple[list[_Part], list[dict[str, float]]]:
+        chosen = self.options
         discriminant, history = super().parts(x, y, seen, truth, seed)
         torch.manual_seed(seed)
         x, seen, target = x.float(), seen.float(), y.float()
         perceptron = self._untrained(x.shape[1])[1]
-        net = nn.Sequential(nn.Dropout(self.dropout), perceptron)
+        net = nn.Sequential(nn.Dropout(chosen.dropout), perceptron)
         # Originals, of which there are few, weigh as much as all attacks.
         loss_of = nn.BCEWithLogitsLoss(pos_weight=(~y).sum() / y.sum())
         # Of the answer 1/2 for all: log 2 an image, where attacks together weigh as much as the originals.
         guessed = 2 * float((~y).double().mean()) * log(2)
-        optimizer = torch.optim.AdamW(net.parameters(), lr=self.lr, weight_decay=self.weight_decay)
-        steps = self.epochs * -(-len(x) // self.batch_size)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, steps)
+        optimizer = torch.optim.AdamW(net.parameters(), lr=chosen.lr, weight_decay=chosen.weight_decay)
+        steps = chosen.epochs * -(-len(x) // chosen.batch_size)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, chosen.lr, steps)
         best, kept = -1.0, perceptron.state_dict()
-        for epoch in progress(range(1, self.epochs + 1), self.epochs, "epochs"):
+        for epoch in progress(range(1, chosen.epochs + 1), chosen.epochs, "epochs"):
             net.train()
             losses = []
-            for rows in torch.randperm(len(x)).split(self.batch_size):
+            for rows in torch.randperm(len(x)).split(chosen.batch_size):
                 optimizer.zero_grad(set_to_none=True)
                 loss = loss_of(net(x[rows]), target[rows])
                 loss.backward()
@@ -185,8 +166,9 @@ class FisherMLP(Fisher):
         return [*discriminant, perceptron], history
 
     def _untrained(self, width: int) -> list[_Part]:
-        linear = nn.Linear(width, 1 + self.hidden)
-        return [*super()._untrained(width), _Part(linear, _Bypassed(self.hidden, self.dropout))]
+        hidden = self.options.hidden
+        linear = nn.Linear(width, 1 + hidden)
+        return [*super()._untrained(width), _Part(linear, _Bypassed(hidden, self.options.dropout))]
 
 
 class _Bypassed(nn.Module):

@@ -1,6 +1,6 @@
 """Layers: detectors with one number per layer, combined into one score by logistic regression."""
 
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -9,6 +9,8 @@ from detour.detectors.linear import Regression
 from detour.detectors.versions import Versions
 from detour.distances import distances
 from detour.errors import InputError
+from detour.options.detectors import Regressing
+from detour.options.detectors import layers as options
 from detour.store import ORIGINAL
 
 # The dimension given where all distances are equal, which do not determine it.
@@ -16,18 +18,10 @@ LARGEST = 1e4
 
 
 class Layers:
-    """Combines one number per layer into a score, by logistic regression on the training versions.
+    """Combines one number per layer into a score, by logistic regression on the training versions."""
 
-    Parameters
-    ----------
-    c
-        Inverses of the regularisation's strength; the one with the best validation AUC is kept.
-    """
-
-    reads: ClassVar[list[str]]
-
-    def __init__(self, *, c: list[float]) -> None:
-        self.regression = Regression(c)
+    def __init__(self, options: Regressing) -> None:
+        self.regression = Regression(options.c)
 
     def numbers(self, versions: Versions) -> np.ndarray:
         """float64 [m, L]"""
@@ -57,8 +51,6 @@ class Mahalanobis(Layers):
     because it needs the gradient of the network.
     """
 
-    reads: ClassVar = ["activations", "gaussians"]
-
     def numbers(self, versions: Versions) -> np.ndarray:
         return np.stack([self._at(versions, layer) for layer in versions.layers], axis=1)
 
@@ -73,17 +65,11 @@ class Mahalanobis(Layers):
 
 
 class WithNeighbours(Layers):
-    """Detectors whose numbers depend on the number of neighbours.
+    """Detectors whose numbers depend on the number of neighbours."""
 
-    Parameters
-    ----------
-    k
-        Numbers of neighbours to try; the one with the best validation AUC is kept.
-    """
-
-    def __init__(self, *, k: list[int], c: list[float]) -> None:
-        super().__init__(c=c)
-        self.k, self.c = k, c
+    def __init__(self, options: options.KNNDistance | options.LID) -> None:
+        super().__init__(options)
+        self.k, self.c = options.k, options.c
 
     def tried(self, versions: Versions, k: list[int]) -> dict[int, np.ndarray]:
         """The numbers for each k: float64 [m, L]"""
@@ -115,8 +101,6 @@ class WithNeighbours(Layers):
 class KNNDistance(WithNeighbours):
     """L2 distance to the k-th nearest reference image, at each layer."""
 
-    reads: ClassVar = ["neighbours"]
-
     def tried(self, versions: Versions, k: list[int]) -> dict[int, np.ndarray]:
         found = [versions.neighbours(layer, max(k))[0] for layer in versions.layers]
         return {n: np.stack([distance[:, n - 1] for distance in found], axis=1) for n in k}
@@ -131,28 +115,17 @@ class LID(WithNeighbours):
 
     If a neighbour is at distance 0, the sum is minus infinity and the dimension is 0, its limit; it is 0 as
     well if all k are at distance 0. If all k are equally far otherwise, it is `LARGEST`.
-
-    Parameters
-    ----------
-    batch
-        Images in the batch.
     """
 
-    reads: ClassVar = ["activations"]
-
-    def __init__(self, *, batch: int, k: list[int], c: list[float]) -> None:
-        super().__init__(k=k, c=c)
-        self.batch = batch
+    def __init__(self, options: options.LID) -> None:
+        super().__init__(options)
+        self.options = options
 
     def fit(self, train: Versions, validation: Versions, seed: int) -> list[dict[str, float]]:
-        if len(train.sources) <= self.batch:
-            raise InputError(
-                f"detectors: batch: found {self.batch}, allowed: at most {len(train.sources) - 1}, one less"
-                " than there are training images"
-            )
-        if max(self.k) > self.batch:
-            raise InputError(f"detectors: k: found {max(self.k)}, allowed: at most its batch, {self.batch}")
-        drawn = np.random.default_rng(seed).permutation(train.sources)[: self.batch + 1]
+        # Their number was foreseen, but copies share a fold.
+        for key, problem in self.options.problems(len(train.sources)):
+            raise InputError(f"detectors: {key}: {problem}")
+        drawn = np.random.default_rng(seed).permutation(train.sources)[: self.options.batch + 1]
         genuine = Versions(train.run, drawn, [ORIGINAL])
         self.sources = torch.from_numpy(drawn)
         self.genuine = {layer: torch.from_numpy(genuine.activations(layer)) for layer in train.layers}

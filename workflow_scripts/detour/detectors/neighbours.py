@@ -1,28 +1,19 @@
 """Neighbours: detectors that look at the nearest reference images."""
 
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 
 from detour import areas
 from detour.detectors.versions import Versions
+from detour.options.detectors import neighbours as options
 
 
 class KNN:
-    """The baseline, [16] of the paper: the share of neighbours of another class than the predicted one.
+    """The baseline, [16] of the paper: the share of neighbours of another class than the predicted one."""
 
-    Parameters
-    ----------
-    layer
-        Layer whose activations are compared; `best`: the one with the best validation AUC.
-    k
-        Numbers of nearest reference images; the one with the best validation AUC is kept.
-    """
-
-    reads: ClassVar = ["activations", "neighbours"]
-
-    def __init__(self, *, layer: str, k: list[int]) -> None:
-        self.layer, self.k = layer, k
+    def __init__(self, options: options.KNN) -> None:
+        self.layer, self.k = options.layer, options.k
 
     def fit(self, train: Versions, validation: Versions, seed: int) -> list[dict[str, float]]:
         history: list[dict[str, Any]] = []

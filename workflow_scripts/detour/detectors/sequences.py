@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -13,31 +13,17 @@ from detour.detectors.linear import Regression, mean_loss, scaling
 from detour.detectors.versions import Versions
 from detour.histories import guessed_loss
 from detour.logs import progress
+from detour.options.detectors import sequences as options
 
 
 class Network:
     """A network that learns from distances.
 
     Binary cross-entropy, Adam; the epoch with the best validation AUC is kept.
-
-    Parameters
-    ----------
-    scale
-        `layer`, `standard` or `raw`, see `detour.detectors.linear.scaling`. The paper does not say.
-    weight_decay
-        Of Adam: the factor of its L2 penalty.
-    patience
-        Epochs without a better validation AUC after which training ends; None: all epochs.
     """
 
-    reads: ClassVar = ["distances"]
-
-    def __init__(
-        self, *, epochs: int, batch_size: int, lr: float, scale: str,
-        weight_decay: float = 0, patience: int | None = None,
-    ) -> None:  # fmt: skip
-        self.epochs, self.batch_size, self.lr, self.scale = epochs, batch_size, lr, scale
-        self.weight_decay, self.patience = weight_decay, patience
+    def __init__(self, options: options.Network) -> None:
+        self.options = options
 
     def network(self, layers: int, classes: int) -> nn.Module:
         """Untrained, from [m, L, C] to logits [m]."""
@@ -48,19 +34,20 @@ class Network:
         x = torch.from_numpy(train.distances)
         y = torch.from_numpy(train.adversarial).float()
         self._build(*x.shape[1:])
-        self.mean, self.std = scaling(x, self.scale)
+        self.mean, self.std = scaling(x, self.options.scale)
         x = (x - self.mean).div_(self.std)
         seen = (torch.from_numpy(validation.distances) - self.mean).div_(self.std)
+        chosen = self.options
         optimizer = torch.optim.Adam(
-            self.net.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
+            self.net.parameters(), lr=chosen.lr, weight_decay=chosen.weight_decay, fused=True
         )
         loss_of = nn.BCEWithLogitsLoss()
         guessed = guessed_loss(float(y.mean()))
         history: list[dict[str, float]] = []
         best, kept, since = -1.0, self.net.state_dict(), 0
-        for epoch in progress(range(1, self.epochs + 1), self.epochs, "epochs"):
+        for epoch in progress(range(1, chosen.epochs + 1), chosen.epochs, "epochs"):
             losses = []
-            for rows in _order(len(x)).split(self.batch_size):
+            for rows in _order(len(x)).split(chosen.batch_size):
                 optimizer.zero_grad(set_to_none=True)
                 loss = loss_of(self.net(x[rows]), y[rows])
                 loss.backward()
@@ -73,7 +60,7 @@ class Network:
             if auc > best:
                 best, kept, since = auc, copy.deepcopy(self.net.state_dict()), 0
             history.append({"epoch": epoch, "loss": mean, "guessed_loss": guessed, "validation_auc": auc})
-            if since == self.patience:
+            if since == chosen.patience:
                 break
         self.net.load_state_dict(kept)
         return history
@@ -111,21 +98,12 @@ class LSTM(Network):
     """The paper's detector: an LSTM over the layers' distances (Caldelli et al. 2019).
 
     The last hidden state, of both directions where there are two, goes into one linear unit.
-
-    Parameters
-    ----------
-    hidden
-        Units of the LSTM, in each direction.
-    bidirectional
-        Whether another LSTM reads the layers from the last to the first; the paper's does not.
     """
 
-    def __init__(self, *, hidden: int, bidirectional: bool = False, **training: Any) -> None:
-        super().__init__(**training)
-        self.hidden, self.bidirectional = hidden, bidirectional
+    options: options.LSTM
 
     def network(self, layers: int, classes: int) -> nn.Module:
-        return _Sequence(classes, self.hidden, self.bidirectional)
+        return _Sequence(classes, self.options.hidden, self.options.bidirectional)
 
 
 class _Sequence(nn.Module):
@@ -141,38 +119,20 @@ class _Sequence(nn.Module):
 
 
 class MLP(Network):
-    """A perceptron with one hidden layer of ReLUs, on the distances at all layers at once.
-
-    Parameters
-    ----------
-    hidden
-        Units of the hidden layer.
-    """
-
-    def __init__(self, *, hidden: int, **training: Any) -> None:
-        super().__init__(**training)
-        self.hidden = hidden
+    """A perceptron with one hidden layer of ReLUs, on the distances at all layers at once."""
 
     def network(self, layers: int, classes: int) -> nn.Module:
-        hidden = nn.Linear(layers * classes, self.hidden)
-        return nn.Sequential(nn.Flatten(), hidden, nn.ReLU(), nn.Linear(self.hidden, 1), nn.Flatten(0))
+        hidden = nn.Linear(layers * classes, self.options.hidden)
+        return nn.Sequential(
+            nn.Flatten(), hidden, nn.ReLU(), nn.Linear(hidden.out_features, 1), nn.Flatten(0)
+        )
 
 
 class Logistic:
-    """Logistic regression on the scaled distances at all layers at once.
+    """Logistic regression on the scaled distances at all layers at once."""
 
-    Parameters
-    ----------
-    c
-        Inverses of the regularisation's strength; the one with the best validation AUC is kept.
-    scale
-        `layer`, `standard` or `raw`, see `detour.detectors.linear.scaling`.
-    """
-
-    reads: ClassVar = ["distances"]
-
-    def __init__(self, *, c: list[float], scale: str) -> None:
-        self.regression = Regression(c, scale)
+    def __init__(self, options: options.Logistic) -> None:
+        self.regression = Regression(options.c, options.scale)
 
     def fit(self, train: Versions, validation: Versions, seed: int) -> list[dict[str, float]]:
         return self.regression.fit(

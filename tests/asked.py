@@ -1,0 +1,37 @@
+"""What a configuration gives a job, without the checks of a whole one."""
+
+from typing import Any
+
+from detour import datasets, detectors
+from detour.datasets import Known
+from detour.detectors import Detector
+from detour.options import attacks
+from detour.options import detectors as options
+from detour.options.attacks import Attack
+from detour.options.detectors import Detector as Options
+
+
+def attack(method: str, name: str = "a", **entry: Any) -> Attack:
+    return attacks.attack({"name": name, "method": method, **entry})
+
+
+def entry(method: str, name: str = "d", **entry: Any) -> Options:
+    """The options of a detector."""
+    return options.detector({"name": name, "method": method, **entry})
+
+
+def detector(method: str, **options: Any) -> Detector:
+    """It, untrained."""
+    return detectors.detector(entry(method, **options))
+
+
+def digits(test: int, size: int) -> Known:
+    return datasets.dataset({"name": "digits", "test": test, "size": size})
+
+
+def folder(**section: Any) -> Known:
+    return datasets.dataset({"name": "image_folder", **section})
+
+
+def nips2017(**section: Any) -> Known:
+    return datasets.dataset({"name": "nips2017", **section})

@@ -1,0 +1,111 @@
+"""Attacks: what the options of all methods have in common; each family of methods has a module here."""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from detour.options.base import Count, Name, Nonnegative, Options, Positive, shortest
+from detour.options.catalogue import found
+
+CONTROL = "0 is a control that changes nothing"
+
+
+class Attack(Options):
+    """One entry of `attacks`; sizes are in pixels of 255."""
+
+    name: Name
+    method: str
+
+    # `module:function`, of the classifier, a batch and these options.
+    implementation: ClassVar[str]
+    # Whether it changes images as something harmless does.
+    control: ClassVar[bool] = False
+    # Whether it starts from reference images, so that its job is told of the dataset.
+    from_reference: ClassVar[bool] = False
+
+    @property
+    def budget(self) -> float | None:
+        """Of the change of an image, in its norm; None: any."""
+        return None
+
+    @property
+    def budget_norm(self) -> Literal["linf", "l2", "l1"]:
+        return "linf"
+
+    @property
+    def aim(self) -> str | None:
+        """`dataset`, `random` or `none`, see `Targeted`; None: the method uses no class."""
+        return None
+
+    @property
+    def targeted(self) -> bool:
+        """Whether a class is aimed at."""
+        return self.aim in ("dataset", "random")
+
+    def problems(self) -> list[tuple[str, str]]:
+        """Keys, and what is wrong with their values that no type can say."""
+        return []
+
+
+class Targeted(Attack):
+    """Aims at a class, or away from the true one."""
+
+    target: Literal["dataset", "random", "none"] = Field(
+        "dataset",
+        description="class that is aimed at: `dataset`: the one that comes with the image, or is drawn once"
+        " where none does; `random`: one drawn per image and attack; `none`: none, away from the true class",
+    )
+
+    @property
+    def aim(self) -> str:
+        return self.target
+
+
+class Budgeted(Attack):
+    """Changes an image by eps at most."""
+
+    eps: Nonnegative
+
+    @property
+    def budget(self) -> float:
+        return self.eps
+
+    @property
+    def radius(self) -> float:
+        """The budget in pixels of 1."""
+        return self.eps / 255
+
+
+class Bounded(Budgeted):
+    """Changes no pixel by more than eps."""
+
+    eps: int = Field(ge=0, le=255, description=f"L-infinity budget in pixels of 255; {CONTROL}")
+
+
+class Iterated(Budgeted):
+    """Takes steps within its budget."""
+
+    steps: Count = Field(20, description="number of steps")
+    step: Positive | None
+
+    # So many budgets go all steps together whose size is not given.
+    reach: ClassVar[float]
+
+    @property
+    def stride(self) -> float:
+        """Size of a step in pixels of 1."""
+        return self.step / 255 if self.step else min(1, self.reach / self.steps) * self.radius
+
+    def problems(self) -> list[tuple[str, str]]:
+        if 0 < self.eps < (self.step or 0):
+            found, allowed = shortest(self.step or 0), shortest(self.eps)
+            return [("step", f"found {found} in {self.name!r}, allowed: at most its eps, {allowed}")]
+        return []
+
+
+METHODS = found(__name__, __path__, Attack)
+
+
+def attack(entry: dict[str, Any]) -> Attack:
+    """The options of an entry that was checked before; what is left out has its default."""
+    return METHODS[entry["method"]].model_construct(**entry)

@@ -1,0 +1,144 @@
+"""Detectors: what the options of all methods have in common; each family of methods has a module here."""
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field
+
+from detour.errors import InputError
+from detour.options.base import Count, Name, Nonnegative, Options, Positive, Unique
+from detour.options.catalogue import found
+from detour.spelling import unknown
+
+PAPER_S = ("medoid", "l2")
+
+
+class Detector(Options):
+    """One entry of `detectors`."""
+
+    name: Name
+    method: str
+
+    # `module:Class`, made of these options.
+    implementation: ClassVar[str]
+    # Of distances, activations, neighbours, gaussians and joint: a change of others does not matter.
+    reads: ClassVar[list[str]]
+    # Whether its training draws; others are trained with the first seed only.
+    seeded: ClassVar[bool] = False
+    # Whether it has a gradient, by `logits`, so that an adaptive attack can descend it.
+    differentiable: ClassVar[bool] = False
+
+    @property
+    def measure(self) -> tuple[str, str]:
+        """What the distances are to, and by which metric."""
+        return PAPER_S
+
+    @property
+    def attackable(self) -> bool:
+        """Whether adaptive attacks can attack it: their distances are the paper's."""
+        return self.differentiable and self.measure == PAPER_S
+
+    @property
+    def compared(self) -> list[str] | None:
+        """Names of the layers that it looks at; None: all."""
+        return None
+
+    @property
+    def nearest(self) -> int:
+        """How many of the nearest reference images it asks for."""
+        return 0
+
+    def among(self, layers: list[str], key: str) -> Self:
+        """These options with the names of the run's layers.
+
+        Parameters
+        ----------
+        layers
+            Those that are compared, in the order of the data.
+        key
+            Of this entry in the configuration, for the error.
+
+        Raises
+        ------
+        ConfigError
+            If one that is named is not among them.
+        """
+        for name in self.compared or []:
+            check_layer(name, layers, f"{key}.layers")
+        return self
+
+    def problems(self, training: int) -> list[tuple[str, str]]:
+        """Keys, and what is wrong with their values with so many training images."""
+        return []
+
+
+class Measuring(Detector):
+    """Reads the distances to every class's representative."""
+
+    representative: Literal["medoid", "centroid"] = Field(
+        "medoid",
+        description="what the distances are to: each class's `medoid`, the paper's, or its `centroid`, the"
+        " mean",
+    )
+    metric: Literal["l2", "cosine"] = Field(
+        "l2", description="the distance: `l2`, the paper's, or `cosine`, 1 - the cosine of the angle"
+    )
+
+    reads: ClassVar = ["distances"]
+
+    @property
+    def measure(self) -> tuple[str, str]:
+        return self.representative, self.metric
+
+
+class Scaled(Measuring):
+    """Scales the distances before it learns from them."""
+
+    scale: Literal["layer", "standard", "raw"] = Field(
+        "layer",
+        description="distances minus their mean, divided by their deviation on the training images: `layer`:"
+        " one of each a layer; `standard`: one of each a layer and class; `raw`: as they are (the paper does"
+        " not say)",
+    )
+
+
+class Trained(Detector):
+    """Is trained in passes over the images."""
+
+    epochs: Count = Field(
+        100, description="passes over the training images; the one with the best validation AUC is kept"
+    )
+    batch_size: int = Field(100, ge=1, le=65536, description="images per step")
+    lr: Positive = Field(0.001, description="rate of Adam")
+    weight_decay: Nonnegative = Field(0, description="factor of Adam's L2 penalty")
+
+    seeded: ClassVar = True
+
+
+Inverse = Annotated[list[Positive], *Unique]
+K = Annotated[list[Annotated[int, Field(ge=1, le=1_000_000)]], *Unique]
+
+
+class Regressing(Detector):
+    """Is a logistic regression at its end."""
+
+    c: Inverse = Field(
+        [0.01, 0.1, 1, 10, 100],
+        description="inverse strengths of the logistic regression's L2 penalty to try; the one with the best"
+        " validation AUC is kept",
+    )
+
+
+def check_layer(name: str, layers: list[str], key: str) -> None:
+    if name not in layers:
+        raise InputError(unknown(key, name, layers))
+
+
+NEIGHBOURS = "numbers of neighbours to try; the one with the best validation AUC is kept"
+
+
+METHODS = found(__name__, __path__, Detector)
+
+
+def detector(entry: dict[str, Any]) -> Detector:
+    """The options of an entry that was checked before; what is left out has its default."""
+    return METHODS[entry["method"]].model_construct(**entry)

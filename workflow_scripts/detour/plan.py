@@ -1,0 +1,409 @@
+"""Plan: from a configuration to its artefacts, and which job reads which; without Snakemake or torch.
+
+Every rule asks here what a job reads, what it is told, and which code it runs; `Plan.jobs` has them all.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from itertools import product
+from typing import Any
+
+from detour import folders
+from detour.methods import module
+from detour.options.attacks import Attack
+from detour.options.detectors import PAPER_S, Detector
+from detour.options.run import Run
+
+# In place of a layer: some side by side, or all.
+JOINT = "joint"
+
+REPRESENTATIVES = {"medoid": "medoids", "centroid": "gaussians"}
+
+TABLES = ("folds", "verdicts", "outcomes", "scores", "histories", "metrics", "summary", "adaptive")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a job reads and is told: if something else, it has to run again.
+
+    Parameters
+    ----------
+    script
+        In `workflow_scripts/`.
+    reads
+        Artefacts, by what they are to the script.
+    told
+        Settings, of what JSON has.
+    methods
+        Modules of the methods that it loads by name, which its imports do not show.
+    """
+
+    script: str
+    reads: dict[str, Any] = field(default_factory=dict)
+    told: dict[str, Any] = field(default_factory=dict)
+    methods: tuple[str, ...] = ()
+
+
+def artefact(path: str) -> str:
+    """Where one is, in the folder of the run."""
+    return f"<run>/{path}.zarr.zip"
+
+
+def table(name: str) -> str:
+    """Where jobs read a table."""
+    return artefact(name)
+
+
+def csv(name: str) -> str:
+    """Where people read a table."""
+    return f"<run>/{name}.csv"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The artefacts of a run.
+
+    Parameters
+    ----------
+    run
+        Its options.
+    layers
+        Names of the layers that are compared, in the order of the data.
+    contents
+        Digests of the files that it names, see `detour.manifest.contents`.
+    """
+
+    run: Run
+    layers: list[str]
+    contents: dict[str, Any]
+
+    classifier_path = "<run>/classifier.pt"
+
+    @cached_property
+    def attacks(self) -> dict[str, Attack]:
+        """By name."""
+        return {attack.name: attack for attack in self.run.attacks}
+
+    @cached_property
+    def detectors(self) -> dict[str, Detector]:
+        """By name."""
+        return {detector.name: detector for detector in self.run.detectors}
+
+    @cached_property
+    def sets(self) -> list[str]:
+        """Versions of the test images."""
+        return ["original", *self.attacks]
+
+    @property
+    def workers(self) -> int:
+        """Processes that decode the images of one extraction job."""
+        return getattr(self.run.dataset, "workers", 1)
+
+    @property
+    def shards(self) -> range:
+        return range(self.run.dataset.shards)
+
+    @property
+    def folds(self) -> range:
+        return range(self.run.folds.count)
+
+    def seeds(self, detector: str) -> list[int]:
+        """Seeds that a detector is trained with: one, if it does not draw."""
+        return self.run.seeds if self.detectors[detector].seeded else self.run.seeds[:1]
+
+    @cached_property
+    def images(self) -> dict[str, str]:
+        return {s: artefact(f"images/{s}") for s in self.sets}
+
+    @cached_property
+    def activations(self) -> dict[str, str]:
+        return {s: artefact(f"activations/{s}") for s in self.sets}
+
+    @cached_property
+    def references(self) -> list[str]:
+        return [artefact(f"activations/reference/{shard}") for shard in self.shards]
+
+    @cached_property
+    def medoids(self) -> list[str]:
+        return [artefact(f"medoids/{layer}") for layer in self.layers]
+
+    @cached_property
+    def gaussians(self) -> list[str]:
+        return [artefact(f"gaussians/{layer}") for layer in self.layers]
+
+    @cached_property
+    def neighbours(self) -> dict[str, str]:
+        return {s: artefact(f"neighbours/{s}") for s in self.sets}
+
+    @cached_property
+    def distances(self) -> dict[tuple[str, str], dict[str, str]]:
+        """By representative and metric, and by set; the figures show the paper's."""
+        measures = dict.fromkeys([PAPER_S, *(d.measure for d in self.run.detectors)])
+        return {m: {s: artefact(f"distances/{'-'.join(m)}/{s}") for s in self.sets} for m in measures}
+
+    @cached_property
+    def joints(self) -> dict[str, list[str]]:
+        """Layers by the name of the Gaussian that has them side by side.
+
+        It is decomposed once, for all folds and seeds.
+        """
+        return {
+            self._joint(entry): entry.compared or self.layers
+            for entry in self.run.detectors
+            if "joint" in entry.reads
+        }
+
+    def _joint(self, entry: Detector) -> str:
+        if entry.compared in (None, self.layers):
+            return JOINT
+        return f"{JOINT}-{sha256(json.dumps(entry.compared).encode()).hexdigest()[:8]}"
+
+    @cached_property
+    def trainings(self) -> list[tuple[str, int, int]]:
+        """Detector, seed and fold."""
+        return [
+            (name, seed, fold) for name in self.detectors for seed in self.seeds(name) for fold in self.folds
+        ]
+
+    def of_training(self, detector: str, seed: int, fold: int, name: str) -> str:
+        """Where a file of a detector's training is."""
+        return f"<run>/detectors/{detector}/seed-{seed}/fold-{fold}/{name}"
+
+    @cached_property
+    def evaluated(self) -> list[str]:
+        return [self.of_training(*training, "scores.zarr.zip") for training in self.trainings]
+
+    @cached_property
+    def histories(self) -> list[str]:
+        return [self.of_training(*training, "history.zarr.zip") for training in self.trainings]
+
+    @cached_property
+    def adaptations(self) -> list[tuple[str, str, int]]:
+        """Detector, method and fold of the adaptive attacks."""
+        asked = self.run.adaptive
+        names = asked.detectors or [entry.name for entry in self.run.detectors if entry.attackable][:1]
+        return list(product(names, asked.methods, asked.folds))
+
+    @cached_property
+    def adapted(self) -> list[str]:
+        return [artefact(f"adaptive/{d}/{method}/fold-{fold}") for d, method, fold in self.adaptations]
+
+    @property
+    def _compute(self) -> dict[str, Any]:
+        return self.run.model_dump(include={"device", "batch_size", "threads"})
+
+    @property
+    def _reference(self) -> dict[str, Any]:
+        return self.run.dataset.section("reference", self.run.seed) | {"content": self.contents["reference"]}
+
+    def classifier(self) -> Job:
+        section, run = self.run.classifier, self.run
+        told = section.model_dump(exclude={"layers", "training"}) | {"classes": len(run.dataset.classes)}
+        if section.weights in ("untrained", "train"):
+            told["seed"] = run.seed
+        if section.weights == "train":
+            told |= run.model_dump(include={"device", "threads"})
+            told |= {"training": section.training.model_dump(), "dataset": self._reference}
+        return Job("classifier.py", told=told, methods=self._dataset if "dataset" in told else ())
+
+    @property
+    def _dataset(self) -> tuple[str, ...]:
+        return (module(self.run.dataset.implementation),)
+
+    def image(self) -> Job:
+        section = self.run.dataset.section("test", self.run.seed) | {"content": self.contents["test"]}
+        return Job("image.py", told={"dataset": section, "seed": self.run.seed}, methods=self._dataset)
+
+    def attack(self, name: str) -> Job:
+        attack = self.attacks[name]
+        told = {"attack": attack.model_dump(), "seed": self.run.seed, "precision": self.run.precision}
+        methods: tuple[str, ...] = (module(attack.implementation),)
+        if attack.from_reference:
+            told["dataset"] = self._reference
+            methods += self._dataset
+        reads = {"classifier": self.classifier_path, "images": self.images["original"]}
+        return Job("attack.py", reads, told | self._compute, methods)
+
+    def activation(self, s: str) -> Job:
+        reads = {"classifier": self.classifier_path, "images": self.images[s]}
+        return Job("activation.py", reads, {"layers": self.layers} | self._compute)
+
+    def reference_activation(self, shard: int) -> Job:
+        # Its own classes' images alone can have changed.
+        content = self.contents["reference"]
+        classes = folders.shards(len(content), len(self.shards))[shard]
+        told = {
+            "layers": self.layers,
+            "dataset": self._reference | {"content": [content[c] for c in classes]},
+            "number": shard,
+            "count": len(self.shards),
+            "precision": self.run.precision,
+        }
+        reads = {"classifier": self.classifier_path}
+        return Job("reference_activation.py", reads, told | self._compute, self._dataset)
+
+    def medoid(self, layer: str) -> Job:
+        return Job("medoid.py", {"references": self.references}, {"layer": layer})
+
+    def gaussian(self, layer: str) -> Job:
+        told = {"layers": self.joints.get(layer, [layer]), "joint": layer in self.joints}
+        return Job("gaussian.py", {"references": self.references}, told)
+
+    def distance(self, representative: str, metric: str, s: str) -> Job:
+        reads = {
+            "activations": self.activations[s],
+            "representatives": getattr(self, REPRESENTATIVES[representative]),
+        }
+        return Job("distance.py", reads, {"representative": representative, "metric": metric})
+
+    def neighbour(self, s: str) -> Job:
+        # One search serves all detectors: the largest k, the union of layers.
+        searching = [entry for entry in self.run.detectors if entry.nearest]
+        asked = [entry.compared or self.layers for entry in searching]
+        told = {
+            "layers": [layer for layer in self.layers if any(layer in names for names in asked)],
+            "k": max((entry.nearest for entry in searching), default=0),
+        }
+        reads = {"activations": self.activations[s], "references": self.references}
+        return Job("neighbour.py", reads, told)
+
+    def verdict(self) -> Job:
+        reads = {"images": list(self.images.values()), "activations": list(self.activations.values())}
+        return Job("verdict.py", reads)
+
+    def fold(self) -> Job:
+        told = self.run.folds.model_dump() | {"seed": self.run.seed}
+        return Job("fold.py", {"images": self.images["original"]}, told)
+
+    def read_by(self, detector: str) -> dict[str, list[str]]:
+        """The stores that a detector reads, by stage: another change does not make it run again."""
+        entry = self.detectors[detector]
+        every = {
+            "activations": list(self.activations.values()),
+            "neighbours": list(self.neighbours.values()),
+            "gaussians": self.gaussians,
+            "distances": list(self.distances[entry.measure].values()),
+            "joint": [artefact(f"gaussians/{self._joint(entry)}")],
+        }
+        return {name: every[name] for name in entry.reads}
+
+    def train(self, detector: str, seed: int, fold: int) -> Job:
+        entry = self.detectors[detector]
+        told = {
+            "options": entry.model_dump(),
+            "protocols": self.run.protocols,
+            "fold": fold,
+            "seed": seed,
+            "threads": 1,
+        }
+        reads = self.read_by(detector) | {"folds": table("folds")}
+        return Job("train.py", reads, told, (module(entry.implementation),))
+
+    def evaluate(self, detector: str, seed: int, fold: int) -> Job:
+        told = {
+            "name": detector,
+            "protocols": self.run.protocols,
+            "seed": seed,
+            "fold": fold,
+            "threads": 1,
+        }
+        model = self.of_training(detector, seed, fold, "model.pt")
+        reads = self.read_by(detector) | {"folds": table("folds"), "model": model}
+        return Job("evaluate.py", reads, told, (module(self.detectors[detector].implementation),))
+
+    def summary(self) -> Job:
+        reads = {"evaluated": self.evaluated, "trained": self.histories, "verdicts": table("verdicts")}
+        return Job("summary.py", reads, self.run.metrics.model_dump() | {"seed": self.run.seed})
+
+    def adapt(self, detector: str, method: str, fold: int) -> Job:
+        asked = self.run.adaptive.model_dump(exclude={"methods", "detectors", "folds"})
+        told = {"attack": asked | {"method": method}, "name": detector, "fold": fold, "seed": self.run.seed}
+        reads = {
+            "classifier": self.classifier_path,
+            "images": self.images["original"],
+            "activations": self.activations["original"],
+            "distances": self.distances[PAPER_S]["original"],
+            "medoids": self.medoids,
+            "folds": table("folds"),
+            "model": self.of_training(detector, self.run.seeds[0], fold, "model.pt"),
+        }
+        methods = (module(self.detectors[detector].implementation),)
+        return Job("adapt.py", reads, told | self._compute, methods)
+
+    def adaptive(self) -> Job:
+        return Job("adaptive_table.py", {"adapted": self.adapted})
+
+    @cached_property
+    def figures(self) -> dict[str, Job]:
+        """What each figure is drawn from, and is told."""
+        asked, seed = self.run.figures, self.run.seed
+        shown = {"attack": asked.attack}
+        drawn = {"detectors": asked.detectors or list(self.detectors)[:6]}
+        known = {"scores": table("scores"), "metrics": table("metrics")}
+        outcomes = {"outcomes": table("outcomes")}
+        activations = {"activations": list(self.activations.values())}
+        trained = [name for name, entry in self.detectors.items() if "epochs" in type(entry).model_fields]
+        figures: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+            "intervals": ({"summary": table("summary")}, {}),
+            "path": ({"distances": list(self.distances[PAPER_S].values())} | outcomes, shown),
+            "tsne": (
+                {"images": self.images["original"], "references": self.references} | activations | outcomes,
+                shown | {"size": asked.tsne_images, "seed": seed},
+            ),
+            "samples": (
+                {"images": list(self.images.values())} | activations | outcomes,
+                shown | {"count": asked.samples},
+            ),
+        }
+        if "known" in self.run.protocols:
+            figures |= {"roc": (known, drawn), "roc-attacks": (known, drawn)}
+        if "transfer" in self.run.protocols:
+            figures["transfer"] = ({"metrics": table("metrics")}, drawn)
+        if trained:
+            figures["histories"] = ({"histories": table("histories")}, {"detectors": trained})
+        if self.adapted:
+            figures["adaptive"] = ({"table": table("adaptive"), "adapted": self.adapted}, {})
+        return {name: Job("figure.py", read, told | {"name": name}) for name, (read, told) in figures.items()}
+
+    def report(self) -> Job:
+        reads = {
+            "figures": [f"<run>/figures/{name}.svg" for name in self.figures],
+            "images": self.images["original"],
+            "references": self.references,
+            **{name: table(name) for name in ("verdicts", "outcomes", "histories", "metrics", "summary")},
+        }
+        told = {"config": self.run.model_dump(exclude={"dask"}), "notes": self.contents["leaked"]}
+        return Job("report.py", reads, told)
+
+    def jobs(self) -> Iterator[tuple[str, Job]]:
+        """Every job of a run, with the first of what it writes, after those that it reads from."""
+        yield self.classifier_path, self.classifier()
+        yield self.images["original"], self.image()
+        yield from ((self.images[name], self.attack(name)) for name in self.attacks)
+        yield from ((self.activations[s], self.activation(s)) for s in self.sets)
+        yield from ((self.references[n], self.reference_activation(n)) for n in self.shards)
+        yield table("verdicts"), self.verdict()
+        yield table("folds"), self.fold()
+        asked = {path for name in self.detectors for paths in self.read_by(name).values() for path in paths}
+        if any(representative == "medoid" for representative, _ in self.distances):
+            yield from ((artefact(f"medoids/{layer}"), self.medoid(layer)) for layer in self.layers)
+        centroids = any(representative == "centroid" for representative, _ in self.distances)
+        for layer in [*self.layers, *self.joints]:
+            path = artefact(f"gaussians/{layer}")
+            if path in asked or (centroids and layer in self.layers):
+                yield path, self.gaussian(layer)
+        for (representative, metric), stores in self.distances.items():
+            yield from ((path, self.distance(representative, metric, s)) for s, path in stores.items())
+        yield from ((path, self.neighbour(s)) for s, path in self.neighbours.items() if path in asked)
+        for training in self.trainings:
+            yield self.of_training(*training, "model.pt"), self.train(*training)
+            yield self.of_training(*training, "scores.zarr.zip"), self.evaluate(*training)
+        yield table("scores"), self.summary()
+        yield from zip(self.adapted, (self.adapt(*which) for which in self.adaptations), strict=True)
+        if self.adapted:
+            yield table("adaptive"), self.adaptive()
+        yield from ((f"<run>/figures/{name}.svg", job) for name, job in self.figures.items())
+        yield "<run>/report.html", self.report()

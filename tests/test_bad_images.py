@@ -517,6 +517,20 @@ def test_hidden_files_and_folders_are_skipped_inside_classes(tree, hidden):
     assert sorted(folders.images(tree / "test/dog")) == before
 
 
+@pytest.mark.parametrize(
+    "name", ["$RECYCLE.BIN", "System Volume Information", "lost+found", "__MACOSX", "@eaDir", "#recycle"]
+)
+def test_folders_of_systems_and_shares_are_no_classes_and_have_no_images(tree, name):
+    """One before the classes would move all labels by one."""
+    before = begin(tree)
+    for part in ("reference", "test"):
+        save(tree / part / name / "0.png", 9, 9, 9)
+        save(tree / part / "dog" / name / "0.png/SYNOPHOTO_THUMB_M.jpg", 8, 8, 8)
+        save(tree / part / "dog" / "~$a.png", 7, 7, 7)
+    assert folders.classes(tree / "reference") == ["cat", "dog"]
+    assert begin(tree) == before
+
+
 @pytest.mark.parametrize("target", [".", "..", "../..", "deep"])
 def test_a_link_to_a_folder_that_it_is_in_is_refused(tree, target):
     deep = tree / "test/dog/deep"
@@ -875,6 +889,9 @@ GOOD = {
     "tabs": "\n".join([HEAD, *ROWS]).replace(",", "\t"),
     "quotes": '"ImageId","URL","TrueLabel","TargetClass"\n"aa","u, v","1","2"\n"bb","u","2","1"',
     "empty lines": "\n".join([HEAD, "", *ROWS, "", ""]),
+    "a last line of blanks": "\n".join([HEAD, *ROWS, "  \t "]),
+    "blank lines before the head": "\n".join(["", "  ", HEAD, *ROWS]),
+    "BOM and a blank line": "\ufeff\n" + "\n".join([HEAD, *ROWS]),
     "another order": "TargetClass,ImageId,TrueLabel\n2,aa,1\n1,bb,2",
     "lines in a value": f'{HEAD}\naa,"u\nv",1,2\nbb,u,2,1',
 }
@@ -894,6 +911,8 @@ BAD = {
     "a path": (f"{HEAD}\n../aa,u,1,2", "expected the name of a file in the folder"),
     "a zero byte": (f"{HEAD}\na\0a,u,1,2", "images"),
     "a quote that does not end": (f'{HEAD}\n"aa,u,1,2\nbb,u,2,1', "is no row of a CSV"),
+    "names with their ending": (f"{HEAD}\naa.png,u,1,2\nbb.png,u,2,1", r"ImageId: found names that end in .png, .*remove it"),
+    "a blank line before, and no number": (f"\n{HEAD}\naa,u,x,2", "line 3: "),
     "UTF-16": (None, "found no column ImageId"),
 }  # fmt: skip
 

@@ -36,6 +36,21 @@ KINDS = (
 LISTS = ("images.csv", "dev_dataset.csv")
 
 
+def refuse_braces(project: str | Path) -> None:
+    """Refuse a project at a path with braces, which Snakemake takes for wildcards.
+
+    Raises
+    ------
+    ValueError
+        With the path.
+    """
+    if re.search("[{}]", str(project)):
+        raise InputError(
+            f"the project is at {shown(str(project))}, and Snakemake takes braces in a path for wildcards; move it"
+            " to a folder whose path has none"
+        )
+
+
 def classes(root: str | Path) -> list[str]:
     """Names of the folders in `root`, sorted; without hidden ones and those of systems.
 

@@ -58,8 +58,8 @@ def written(path: str | Path) -> Iterator[Path]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise RunError(
-            f"{path}: cannot be written ({error.strerror}); make space on its disk or in your quota and run the"
-            " same command again"
+            f"{path}: cannot be written ({error.strerror}); make space on its disk or in your quota and"
+            " run the same command again"
         ) from error
     finally:
         part.unlink(missing_ok=True)

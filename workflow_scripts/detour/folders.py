@@ -46,8 +46,8 @@ def refuse_braces(project: str | Path) -> None:
     """
     if re.search("[{}]", str(project)):
         raise InputError(
-            f"the project is at {shown(str(project))}, and Snakemake takes braces in a path for wildcards; move it"
-            " to a folder whose path has none"
+            f"the project is at {shown(str(project))}, and Snakemake takes braces in a path for wildcards;"
+            " move it to a folder whose path has none"
         )
 
 

@@ -1,9 +1,13 @@
+import errno
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from detour.artefacts import TakenOverError, written
+from detour.errors import RunError
 
 
 def content(folder):
@@ -23,6 +27,27 @@ def test_a_failure_leaves_the_old_artefact(tmp_path):
         part.write_text("half")
         raise ZeroDivisionError
     assert content(tmp_path) == {"a.csv": "old"}
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_told_with_the_artefact(tmp_path, number):
+    with (
+        pytest.raises(RunError, match=rf"{tmp_path / 'a.csv'}: cannot be written \(.*\); make space"),
+        written(tmp_path / "a.csv") as part,
+    ):
+        part.write_text("half")
+        raise OSError(number, os.strerror(number))
+    assert content(tmp_path) == {}
+
+
+def test_a_device_that_is_full_is_told_too(tmp_path):
+    with pytest.raises(RunError, match="No space left on device"), written(tmp_path / "a.csv"):
+        Path("/dev/full").write_text("x")
+
+
+def test_other_errors_of_the_system_stay_as_they_are(tmp_path):
+    with pytest.raises(PermissionError), written(tmp_path / "a.csv"):
+        raise PermissionError(errno.EACCES, "no")
 
 
 @pytest.mark.parametrize("ends_first", ["earlier", "later"])

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn.utils import prune
 from torchvision import models
 
 import asked
@@ -60,6 +61,30 @@ def replaced(old, new):
 LEGACY = {"_use_new_zipfile_serialization": False}
 SAFETENSORS = lambda path: save_file(state(), path)  # noqa: E731
 
+
+def padded(begin):
+    """Safetensors whose header has a length with that lowest byte: blanks may fill it up."""
+
+    def write(path):
+        SAFETENSORS(path)
+        content = path.read_bytes()
+        length = int.from_bytes(content[:8], "little")
+        longer = length + (begin - length) % 256
+        header = content[8 : 8 + length].ljust(longer)
+        path.write_bytes(longer.to_bytes(8, "little") + header + content[8 + length :])
+
+    return write
+
+
+def uncounted(path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(state(), path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert {entry.CRC for entry in zipfile.ZipFile(path).infolist()} == {0}
+
+
 GOOD = {
     "state dict": saved(state),
     "of PyTorch before 1.6": saved(state, **LEGACY),
@@ -85,6 +110,11 @@ GOOD = {
         lambda: torch.optim.swa_utils.AveragedModel(classifiers.untrained("small_resnet", 10, seed=0)).state_dict()
     ),
     "safetensors": SAFETENSORS,
+    "a header of safetensors whose length begins like a pickle": padded(0x80),
+    "counts of batches as vectors of one": saved(
+        lambda: {name: v.reshape(1) if v.dim() == 0 else v for name, v in state().items()}
+    ),
+    "without CRCs": uncounted,
     "doubles": saved(lambda: {name: v.double() if v.is_floating_point() else v for name, v in state().items()}),
 }  # fmt: skip
 
@@ -100,6 +130,12 @@ def test_weights_are_found_wherever_scripts_put_them(tmp_path, name):
     path = tmp_path / "a.ckpt"
     GOOD[name](path)
     found = filled(path)
+    assert all(torch.equal(found[key], value) for key, value in state().items())
+
+
+def test_what_a_file_is_its_content_says_and_not_its_name(tmp_path):
+    torch.save(state(), tmp_path / "a.safetensors")
+    found = filled(tmp_path / "a.safetensors")
     assert all(torch.equal(found[key], value) for key, value in state().items())
 
 
@@ -161,6 +197,13 @@ def test_of_two_state_dicts_in_a_file_the_one_that_is_taken_is_said(tmp_path, ca
     assert "has state_dict, state_dict_ema; state_dict is taken" in caplog.text
 
 
+def with_norm(change):
+    """The state of a network whose last layer computes its weight from other tensors."""
+    network = classifiers.untrained("small_resnet", 10, seed=0)
+    change(network.fc)
+    return network.state_dict()
+
+
 NOTHING = r"expected a state dict, as `torch.save\(network.state_dict\(\), path\)` or safetensors write it"
 FILES = {
     "empty": (lambda path: path.write_bytes(b""), f"found an empty file, {NOTHING}; copy or fetch it again"),
@@ -197,7 +240,15 @@ FILES = {
     "of a student": (saved(lambda: renamed("student.net.")), r"its names begin with 'student\.net\.'"),
     "other classes": (saved(lambda: state(7)), r"fc.weight \[7, 64\], expected \[10, 64\].* trained on 7 classes, and the reference has 10"),
     "another network": (saved(lambda: models.resnet18(num_classes=10).state_dict()), r"missing: stem\S+, .* unexpected: conv1.weight, .*another network: check classifier.model"),
-    "a part": (saved(lambda: {n: v for n, v in state().items() if "fc" not in n}), r"missing: fc.weight, fc.bias \(2\); it is a part"),
+    "a part": (saved(lambda: {n: v for n, v in state().items() if "fc" not in n}), r"missing: fc.weight, fc.bias \(2\); it is a part of the network, or of a smaller one: save all of it, or check classifier.model$"),
+    "outputs without a bias": (saved(lambda: changed(fc_bias=torch.zeros(0))), r"fc.bias \[0\], expected \[10\] \(1\); it is of another network, or was changed"),
+    "weights turned": (saved(lambda: changed(fc_weight=state()["fc.weight"].T)), r"fc.weight \[64, 10\], .*; it is of another network, or was changed"),
+    "a kernel flattened": (saved(lambda: state() | {"stem.0.weight": state()["stem.0.weight"].flatten(1)}), "; it is of another network, or was changed"),
+    "a wider layer": (saved(lambda: state() | {"stem.0.weight": torch.zeros(99, 3, 3, 3)}), "; it is of another network, or was changed"),
+    "weight norm": (saved(lambda: with_norm(nn.utils.parametrizations.weight_norm)), "pruned or computed from others: make them plain"),
+    "old weight norm": (saved(lambda: with_norm(nn.utils.weight_norm)), "pruned or computed from others: make them plain"),
+    "spectral norm": (saved(lambda: with_norm(nn.utils.spectral_norm)), "pruned or computed from others: make them plain"),
+    "pruned": (saved(lambda: with_norm(lambda fc: prune.l1_unstructured(fc, "weight", 0.5))), "pruned or computed from others: make them plain"),
     "more": (saved(lambda: changed(head_weight=torch.zeros(3))), r"unexpected: head.weight \(1\)"),
     "twice": (saved(lambda: state() | renamed("module.")), r"found stem.0.weight, module.stem.0.weight, which all mean stem.0.weight, .*116 such"),
     "bytes": (saved(lambda: changed(fc_weight=torch.zeros(10, 64, dtype=torch.int8))), "fc.weight is of torch.int8, expected torch.float32"),
@@ -264,6 +315,40 @@ def test_weights_and_statistics_that_are_not_finite_are_refused_by_name(tmp_path
     with pytest.raises(ValueError, match=rf"a\.pt: {name} has 1 values of \d+ that are NaN or infinite"):
         prepare(tmp_path, weights=str(tmp_path / "a.pt"))
     assert not (tmp_path / "classifier.pt").exists()
+
+
+@pytest.mark.parametrize("value", [-1e-6, -1.0])
+def test_a_variance_below_zero_is_refused_by_name(tmp_path, value):
+    """One above -eps gives finite logits of another network, one below NaN."""
+    spoiled = state()
+    spoiled["stem.1.running_var"][3] = value
+    torch.save(spoiled, tmp_path / "a.pt")
+    with pytest.raises(
+        ValueError, match=r"a\.pt: stem\.1\.running_var has a variance of -1.*, expected none"
+    ):
+        prepare(tmp_path, weights=str(tmp_path / "a.pt"))
+    assert not (tmp_path / "classifier.pt").exists()
+    spoiled["stem.1.running_var"][3] = -0.0
+    torch.save(spoiled, tmp_path / "a.pt")
+    prepare(tmp_path, weights=str(tmp_path / "a.pt"))
+
+
+@pytest.mark.parametrize("entry", ["data.pkl", "data/0", "data/7", "version"])
+def test_a_flipped_bit_in_a_checkpoint_is_refused_by_file_and_entry(tmp_path, entry):
+    """Torch compares no CRC: one bit of an exponent moves all logits."""
+    path = tmp_path / "a.pt"
+    torch.save(state(), path)
+    with zipfile.ZipFile(path) as zipped:
+        (found,) = (i for i in zipped.infolist() if i.filename.endswith(f"/{entry}"))
+        first = zipped.read(found)
+    content = bytearray(path.read_bytes())
+    at = content.index(first, found.header_offset)
+    content[at + len(first) - 1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.pt: found .*(damage|pickle|cut|zip)") as caught:
+        checkpoints.read(path)
+    if entry.startswith("data/"):
+        assert f"found damage in a/{entry} (its bytes are not those of its CRC-32)" in str(caught.value)
 
 
 def test_doubles_beyond_floats_are_refused_too(tmp_path):

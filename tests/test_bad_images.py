@@ -62,6 +62,16 @@ def rows_of(values: np.ndarray) -> bytes:
     return b"".join(b"\0" + row.tobytes() for row in values)
 
 
+def interlaced(values: np.ndarray, end: int | None = None) -> bytes:
+    """A PNG of colours in the seven passes of its specification, or the first bytes of its rows."""
+    steps = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+    parts = [rows_of(values[y::dy, x::dx]) for y, x, dy, dx in steps if values[y::dy, x::dx].size]
+    h, w = values.shape[:2]
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, 8, 2, 0, 0, 1))
+    rows = b"".join(parts)[:end]
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
 def of_pillow(image: Image.Image, kind: str, **options) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **options)
@@ -99,7 +109,21 @@ RGB = Image.fromarray(PIXEL)
 WHITE, FRAMES = np.full((3, 40, 60), 255), [Image.fromarray(PIXEL // k) for k in (2, 4)]
 MASKED = Image.merge("RGBA", [*RGB.split(), RGB.getchannel(0).point(lambda v: v // 2)])
 
+# A picture whose last rows are as black as those that are not there.
+ENDS_BLACK = np.concatenate([PIXEL[:20], np.zeros((20, 60, 3), np.uint8)])
+GREY = Image.new("RGB", (60, 40), (128, 128, 128))
+
 RIGHT = {
+    "interlaced PNG": (interlaced(PIXEL), colours(PIXEL)),
+    **{f"interlaced PNG of {h} x {w}": (interlaced(PIXEL[7:7 + h, 9:9 + w]), colours(PIXEL[7:7 + h, 9:9 + w]))
+       for h in range(1, 10) for w in (1, 2, 5, 9)},
+    "interlaced PNG that ends black": (interlaced(ENDS_BLACK), colours(ENDS_BLACK)),
+    "PNG that ends black": (of_pillow(Image.fromarray(ENDS_BLACK), "PNG"), colours(ENDS_BLACK)),
+    "1-bit PNG, black": (png(9, 3, 1, 0, b"\0\0\0" * 3), np.zeros((3, 3, 9))),
+    "16-bit colour PNG, black": (png(9, 3, 16, 6, rows_of(np.zeros((3, 9, 4), ">u2"))), np.zeros((3, 3, 9))),
+    "palette PNG in parts": (png(16, 4, 2, 3, rows_of(TWO_BITS * 0), chunk(b"PLTE", PALETTE[:1].tobytes())), colours(PALETTE[UNPACKED * 0])),
+    "JPEG, as grey as what is missing": (of_pillow(GREY, "JPEG"), np.full((3, 40, 60), 128)),
+    "progressive JPEG, as grey as what is missing": (of_pillow(GREY, "JPEG", progressive=True), np.full((3, 40, 60), 128)),
     "16-bit grey PNG": (png(SIDE, SIDE, 16, 0, rows_of(RAMP.astype(">u2"))), grey(UPPER)),
     "16-bit colour PNG": (png(SIDE, SIDE, 16, 2, rows_of(SIXTEEN.astype(">u2"))), colours(SIXTEEN >> 8)),
     "16-bit grey PNG with alpha": (
@@ -149,6 +173,39 @@ def test_a_picture_is_what_its_file_says(name):
     )
 
 
+NOISY = Image.fromarray(np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8))
+INDICES = np.tile(np.arange(8, dtype=np.uint8), (8, 1))
+JPEGS = {
+    "JPEG": {}, "grey JPEG": {"of": NOISY.convert("L")}, "CMYK JPEG": {"of": NOISY.convert("CMYK")},
+    "JPEG 4:4:4": {"subsampling": 0}, "optimised JPEG": {"optimize": True}, "JPEG with restarts": {"restart_marker_blocks": 5},
+    "JPEG with a thumbnail": {"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0" + of_pillow(GREY, "JPEG")},
+    "progressive JPEG": {"progressive": True}, "grey progressive JPEG": {"progressive": True, "of": NOISY.convert("L")},
+}  # fmt: skip
+
+
+def a_jpeg(of: Image.Image = NOISY, **options) -> bytes:
+    return of_pillow(of, "JPEG", **options)
+
+
+WHOLE_JPEGS = {
+    **{kind: a_jpeg(**options) for kind, options in JPEGS.items()},
+    "followed by something": a_jpeg() + b"\xff\xd9 something",
+    "with bytes before its end": a_jpeg()[:-2] + bytes(30) + b"\xff\xd9",
+    "progressive with bytes before its end": a_jpeg(progressive=True)[:-2] + bytes(30) + b"\xff\xd9",
+    "of two pictures": of_pillow(NOISY, "MPO", save_all=True, append_images=[GREY]),
+    "flat, in scans of zeros": of_pillow(GREY.resize((900, 1100)), "JPEG", optimize=True),
+    "large": a_jpeg(NOISY.resize((900, 1100)), quality=98),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE_JPEGS)
+def test_the_pixels_of_a_whole_jpeg_are_pillow_s_to_the_bit(name):
+    content = WHOLE_JPEGS[name]
+    with Image.open(io.BytesIO(content)) as image:
+        expected = colours(np.asarray(image.convert("RGB")))
+    np.testing.assert_array_equal(decoded(content), expected)
+
+
 def test_sixteen_bits_keep_all_levels():
     assert len(np.unique(decoded(RIGHT["16-bit grey PNG"][0]))) == 256
 
@@ -185,7 +242,26 @@ ELSEWHERE = "found none of JPEG, PNG, PPM, BMP, TIFF, WEBP"
 TOO_MANY = "pixels, allowed: 1 to 67,108,864"
 BOMB = chunk(b"zTXt", b"a\0\0" + zlib.compress(b"\0" * 2**26))
 
+
+def sparse(content: bytes) -> bytes:
+    """With 200 bytes in the middle zeroed, as a copy leaves them that was broken off."""
+    half = len(content) // 2
+    return content[:half] + bytes(200) + content[half + 200 :]
+
+
 REFUSED = {
+    **{f"PNG with {n} of 20 rows": (png(60, 20, 8, 2, rows_of(PIXEL[:n])), "bytes of its rows missing" if n else "cannot") for n in (0, 1, 10, 19)},
+    **{f"interlaced PNG without its last {n} bytes": (interlaced(PIXEL, -n), "bytes of its rows missing|truncated") for n in (1, 181, 2000)},
+    "16-bit PNG with half its rows": (png(SIDE, SIDE, 16, 0, rows_of(RAMP[:128].astype(">u2"))), "found 65,664 bytes of its rows missing"),
+    "palette PNG without a palette": (png(8, 8, 8, 3, rows_of(INDICES)), "found colour 7 of a palette of 0"),
+    "palette PNG without a palette, of one colour": (png(8, 8, 8, 3, rows_of(INDICES * 0)), "found colour 0 of a palette of 0"),
+    "palette PNG with a colour beyond it": (png(8, 8, 8, 3, rows_of(INDICES), chunk(b"PLTE", PALETTE.tobytes())), "found colour 7 of a palette of 4"),
+    **{f"{kind}, cut at {cut:.0%} and ended": (a_jpeg(**options)[: int(cut * len(a_jpeg(**options)))] + b"\xff\xd9", "truncated|cut short")
+       for kind, options in JPEGS.items() for cut in (0.5, 0.7, 0.97)},
+    **{f"{kind}, sparse": (sparse(a_jpeg(**options)), "truncated|zeros in its scan") for kind, options in JPEGS.items() if kind in ("JPEG", "CMYK JPEG", "JPEG 4:4:4", "JPEG with a thumbnail")},
+    "TIFF of JPEG, sparse": (sparse(of_pillow(NOISY, "TIFF", compression="jpeg")), "truncated|zeros in its scan"),
+    **{f"TIFF, {c}, cut": (of_pillow(RGB, "TIFF", compression=c)[:400], "begins as a TIFF, and is cut short, damaged") for c in ("tiff_lzw", "tiff_deflate", "packbits", "jpeg")},
+    "PNG of a few bytes": (b"\x89PNG\r\n\x1a\n\0\0", "begins as a PNG|cannot be decoded"),
     "nothing": (b"", ELSEWHERE),
     "zeros": (b"\0" * 1000, ELSEWHERE),
     "a page": (b"<html>not found</html>", ELSEWHERE),
@@ -436,6 +512,20 @@ def test_hidden_files_and_folders_are_skipped_inside_classes(tree, hidden):
     before = sorted(folders.images(tree / "test/dog"))
     save(tree / "test/dog" / hidden)
     assert sorted(folders.images(tree / "test/dog")) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["$RECYCLE.BIN", "System Volume Information", "lost+found", "__MACOSX", "@eaDir", "#recycle"]
+)
+def test_folders_of_systems_and_shares_are_no_classes_and_have_no_images(tree, name):
+    """One before the classes would move all labels by one."""
+    before = begin(tree)
+    for part in ("reference", "test"):
+        save(tree / part / name / "0.png", 9, 9, 9)
+        save(tree / part / "dog" / name / "0.png/SYNOPHOTO_THUMB_M.jpg", 8, 8, 8)
+        save(tree / part / "dog" / "~$a.png", 7, 7, 7)
+    assert folders.classes(tree / "reference") == ["cat", "dog"]
+    assert begin(tree) == before
 
 
 @pytest.mark.parametrize("target", [".", "..", "../..", "deep"])
@@ -796,6 +886,9 @@ GOOD = {
     "tabs": "\n".join([HEAD, *ROWS]).replace(",", "\t"),
     "quotes": '"ImageId","URL","TrueLabel","TargetClass"\n"aa","u, v","1","2"\n"bb","u","2","1"',
     "empty lines": "\n".join([HEAD, "", *ROWS, "", ""]),
+    "a last line of blanks": "\n".join([HEAD, *ROWS, "  \t "]),
+    "blank lines before the head": "\n".join(["", "  ", HEAD, *ROWS]),
+    "BOM and a blank line": "\ufeff\n" + "\n".join([HEAD, *ROWS]),
     "another order": "TargetClass,ImageId,TrueLabel\n2,aa,1\n1,bb,2",
     "lines in a value": f'{HEAD}\naa,"u\nv",1,2\nbb,u,2,1',
 }
@@ -815,6 +908,8 @@ BAD = {
     "a path": (f"{HEAD}\n../aa,u,1,2", "expected the name of a file in the folder"),
     "a zero byte": (f"{HEAD}\na\0a,u,1,2", "images"),
     "a quote that does not end": (f'{HEAD}\n"aa,u,1,2\nbb,u,2,1', "is no row of a CSV"),
+    "names with their ending": (f"{HEAD}\naa.png,u,1,2\nbb.png,u,2,1", r"ImageId: found names that end in .png, .*remove it"),
+    "a blank line before, and no number": (f"\n{HEAD}\naa,u,x,2", "line 3: "),
     "UTF-16": (None, "found no column ImageId"),
 }  # fmt: skip
 

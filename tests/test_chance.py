@@ -51,6 +51,14 @@ def test_few_classes_of_many_in_the_test_are_no_reason_to_warn(rng):
     assert chance.warnings(table(label, noisy(rng, label, 0.6, 1000)), 1000) == []
 
 
+@pytest.mark.parametrize(
+    ("right", "classes", "told"), [(50, 1000, 0), (10, 1000, 0), (0, 1000, 1), (3, 10, 1)]
+)
+def test_images_of_one_class_that_are_known_are_no_guesses(right, classes, told):
+    predicted = np.where(np.arange(50) < right, 7, 2)
+    assert len(chance.warnings(table(np.full(50, 7), predicted), classes)) == told
+
+
 def test_folders_in_another_order_than_the_outputs_are_told_with_examples(rng):
     """0 to 19 as text sort 0, 1, 10, 11, ...: most are then another class."""
     order = np.argsort([str(i) for i in range(20)])

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +56,18 @@ def test_a_changed_meaning_changes_the_digest_however_far_away(project, file):
         path.read_text().replace("1", "2") if "1" in path.read_text() else path.read_text() + "\nY = 3\n"
     )
     assert digest(project) != before
+
+
+@pytest.mark.parametrize("locale", ["C", "C.ISO-8859-1", "C.UTF-8"])
+def test_the_digest_is_the_same_in_every_locale(project, locale):
+    """Source is UTF-8, whatever the machine takes text for."""
+    (project / "lib/further.py").write_text("THING = 1\nNAME = '\u732b \u00e9'\n", encoding="utf-8")
+    ran = subprocess.run(
+        [sys.executable, "-c", f"from detour import code; print(code.digest({str(project / 'script.py')!r}))"],
+        env=os.environ | {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert ran.stdout.strip() == digest(project)
 
 
 def test_relative_imports_are_followed(project):

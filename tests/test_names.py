@@ -9,7 +9,7 @@ import pytest
 import stages
 from benchmarks import tables
 from conftest import ROOT
-from detour import config, detectors, figures, metrics, report, store, verdicts
+from detour import config, detectors, figures, folders, metrics, report, store, verdicts
 from detour.spelling import shown
 from detour.store import Made
 
@@ -162,3 +162,10 @@ def test_a_rate_is_said_exactly(rate, words):
     above, below = (int(number.replace(",", "")) for number in said.split(" in "))
     assert above / below == rate
     assert words in (None, said)
+
+
+@pytest.mark.parametrize("path", ["/home/a/br{a}ce", "/home/{run}", "/home/a}b"])
+def test_braces_in_the_path_of_the_project_are_told(path):
+    with pytest.raises(ValueError, match=r"the project is at .*braces in a path for wildcards; move it"):
+        folders.refuse_braces(path)
+    folders.refuse_braces("/home/a b/(c)-[d]")

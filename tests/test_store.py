@@ -57,6 +57,25 @@ def test_digest_follows_the_content_and_not_the_time(write_store, monkeypatch):
     assert store.digest(write_store("c", {"x": np.zeros(3) + 2})) != before
 
 
+PLACES = [
+    "{run}/classifier.pt", "{run}/folds.zarr.zip", "{run}/images/{name}.zarr.zip", "{run}/activations/reference/0.zarr.zip",
+    "{run}/distances/medoid-l2/{name}.zarr.zip", "{run}/detectors/{name}/seed-0/fold-0/scores.zarr.zip",
+    "{run}/adaptive/{name}/pgd/fold-0.zarr.zip",
+]  # fmt: skip
+NAMED = st.tuples(
+    st.sampled_from(["results", "a", "images", "detectors"]),
+    st.sampled_from(PLACES),
+    st.sampled_from(["results", "b", "images"]),
+)
+
+
+@given(one=NAMED, other=NAMED, root=st.sampled_from(["/x", "/results/x", "/x/results/y"]))
+def test_no_two_artefacts_have_one_identity_and_where_the_project_is_does_not_count(one, other, root):
+    below = [place.format(run=run, name=name) for run, place, name in (one, other)]
+    found = [store.identity(f"{root}/results/{path}") for path in below]
+    assert found == below
+
+
 def test_a_failed_job_leaves_nothing_and_an_old_artefact_as_it_was(write_store, made, tmp_path):
     path = write_store("a", {"x": np.ones(3)})
     old = path.read_bytes()

@@ -1,5 +1,6 @@
 """Artefacts: written beside their place and renamed into it, so that what is there is complete."""
 
+import errno
 import os
 import re
 import secrets
@@ -31,6 +32,8 @@ def written(path: str | Path) -> Iterator[Path]:
     ------
     TakenOverError
         If another writer has started since.
+    RunError
+        If there is no space left for it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,6 +54,13 @@ def written(path: str | Path) -> Iterator[Path]:
                     f"{path}: another job took over and writes it; this one, an earlier start of the same job"
                     " whose Snakemake is gone, leaves it alone: nothing is to be done"
                 ) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise RunError(
+            f"{path}: cannot be written ({error.strerror}); make space on its disk or in your quota and"
+            " run the same command again"
+        ) from error
     finally:
         part.unlink(missing_ok=True)
     _keep(path.parent)

@@ -34,7 +34,8 @@ def guessing(label: Sequence[int], predicted: Sequence[int], classes: int) -> st
     prediction, if this is more: one class alone may be predicted, and be most of the images.
     """
     right, n = sum(a == b for a, b in zip(label, predicted, strict=True)), len(label)
-    share = max(1 / classes, _by_luck(label, predicted))
+    # Of images of one class, it says nothing: they are all that a prediction can be of.
+    share = max(1 / classes, _by_luck(label, predicted) if len(set(label)) > 1 else 0)
     if tail(right, n, share) <= LEVEL:
         return ""
     return (

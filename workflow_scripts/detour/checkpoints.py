@@ -112,7 +112,8 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], *, where: str, what: s
             raise InputError(
                 f"{where}: {name} is {problem}, expected {expected[name].dtype}; save it in that type"
             )
-    unlike = [name for name in common if plain[name].shape != expected[name].shape]
+    # A scalar may be a vector of one, as before PyTorch 0.4: torch reads it.
+    unlike = [name for name in common if (plain[name].shape or (1,)) != (expected[name].shape or (1,))]
     fitting = OrderedDict((name, value) for name, value in plain.items() if name not in unlike)
     missing, unexpected = _loaded(network, fitting, _versions(state, names))
     missing = [name for name in missing if not (_auxiliary(name) or name in unlike)]
@@ -163,7 +164,9 @@ def _contents(path: Path) -> Any:
         raise InputError(f"{path}: found an empty file, expected {EXPECTED}; copy or fetch it again")
     with path.open("rb") as file:
         head = file.read(16)
-    if path.suffix == ".safetensors" or (head[8:9] == b"{" and head[:2] != b"PK" and head[:1] != b"\x80"):
+    # By content, whatever it is called: the length of a header below 4 GB, and the header.
+    begins = head[4:9] == b"\0\0\0\0{"
+    if begins or (path.suffix == ".safetensors" and head[:2] != b"PK" and head[:1] != b"\x80"):
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
@@ -172,11 +175,26 @@ def _contents(path: Path) -> Any:
                 " or fetch it again"
             ) from error
     try:
-        with torch.serialization.safe_globals(SAFE):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        damaged = _damaged(path) if head[:2] == b"PK" else None
+        # By a path, torch takes the name's word for what it is.
+        with torch.serialization.safe_globals(SAFE), path.open("rb") as file:
+            found = torch.load(file, map_location="cpu", weights_only=True)
     # Bytes that are no pickle raise whatever the instruction does that they happen to be.
     except Exception as error:
         raise InputError(f"{path}: {_kind(path, head, error)}") from error
+    if damaged:
+        raise InputError(
+            f"{path}: found damage in {damaged} (its bytes are not those of its CRC-32), expected {EXPECTED};"
+            " copy or fetch it again"
+        )
+    return found
+
+
+def _damaged(path: Path) -> str | None:
+    """The first entry of a zip that is not what its CRC says, which torch does not compare."""
+    with zipfile.ZipFile(path) as zipped:
+        # Of torch.serialization.set_crc32_options(False): nothing can be told.
+        return zipped.testzip() if any(entry.CRC for entry in zipped.infolist()) else None
 
 
 def _kind(path: Path, head: bytes, error: Exception) -> str:
@@ -257,11 +275,16 @@ def _reason(
     plain: Mapping[str, Tensor], expected: Mapping[str, Tensor],
 ) -> str:  # fmt: skip
     """What the likely reason is, and what to do."""
-    if unlike and not missing and not unexpected and len({n.rpartition(".")[0] for n in unlike}) == 1:
+    if unlike and not missing and not unexpected and _other_classes(unlike, plain, expected):
         name = unlike[0]
         return (
             f"it was trained on {plain[name].shape[0]} classes, and the reference has"
             f" {expected[name].shape[0]}: use the reference images of its classes, a folder for each"
+        )
+    if any(_computed(name) in missing for name in unexpected):
+        return (
+            "its weights are pruned or computed from others: make them plain (torch.nn.utils.prune.remove,"
+            " parametrize.remove_parametrizations, remove_weight_norm) and save the state dict again"
         )
     ends = Counter(
         name.removesuffix(end) for name in unexpected for end in missing[:1] if name.endswith(f".{end}")
@@ -270,8 +293,30 @@ def _reason(
         prefix = next(iter(ends))
         return f"its names begin with {prefix!r}: save the state dict of the network alone"
     if not unexpected and not unlike:
-        return "it is a part of the network: save all of it"
+        return "it is a part of the network, or of a smaller one: save all of it, or check classifier.model"
+    if not unexpected and not missing:
+        return (
+            "it is of another network, or was changed after training: check classifier.model, or save the"
+            " state dict as the network has it"
+        )
     return "it is of another network: check classifier.model"
+
+
+def _other_classes(unlike: list[str], plain: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> bool:
+    """Whether nothing but the number of outputs differs, of the last layer: all of it, by one number."""
+    last = [name for name in expected if not _auxiliary(name)][-1].rpartition(".")[0]
+    outputs = {plain[name].shape[:1] for name in unlike}
+    return (
+        set(unlike) == {name for name in expected if name.rpartition(".")[0] == last}
+        and all(plain[name].shape[1:] == expected[name].shape[1:] for name in unlike)
+        and len(outputs) == 1
+        and outputs != {(0,)}
+    )
+
+
+def _computed(name: str) -> str:
+    """The weight that PyTorch computes from what has this name: pruned, of a norm, or parametrised."""
+    return re.sub(r"_(orig|mask|g|v|u)$", "", re.sub(r"parametrizations\.([^.]+)\.original\d?$", r"\1", name))
 
 
 def _unusable(found: Tensor, expected: Tensor) -> str:

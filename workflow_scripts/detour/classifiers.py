@@ -215,6 +215,12 @@ def _refuse_infinite(network: nn.Module, weights: str) -> None:
                 f"classifier.weights: {weights}: {name} has {wrong} values of {tensor.numel()} that are NaN"
                 f" or infinite, expected none; {remedy}"
             )
+        # Batch norm adds eps to it, takes the root and divides.
+        if name.endswith("running_var") and (low := float(tensor.min())) < 0:
+            raise InputError(
+                f"classifier.weights: {weights}: {name} has a variance of {low:.6g}, expected none below 0;"
+                " use another checkpoint: this one is damaged or not of this network"
+            )
 
 
 def train(

@@ -111,7 +111,7 @@ def _statements(node: ast.AST) -> Iterator[ast.AST]:
 
 @cache
 def _meaning(path: Path, root: Path) -> _Meaning:
-    tree = ast.parse(path.read_text(), str(path))
+    tree = ast.parse(path.read_bytes(), str(path))
     names: set[str] = set()
     package = path.parent.relative_to(root).parts
     for node in _statements(tree):

@@ -20,6 +20,9 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", 
 # Of the largest image that is decoded, not compressed: more is not read.
 BYTES = 2**29
 
+# Folders that systems and shares make beside what is in them, in lower case; hidden ones are skipped anyway.
+OF_SYSTEMS = ("@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found", "__macosx")
+
 # What can be in a folder beside files and folders.
 KINDS = (
     (stat.S_ISFIFO, "a pipe"),
@@ -33,15 +36,30 @@ KINDS = (
 LISTS = ("images.csv", "dev_dataset.csv")
 
 
+def refuse_braces(project: str | Path) -> None:
+    """Refuse a project at a path with braces, which Snakemake takes for wildcards.
+
+    Raises
+    ------
+    ValueError
+        With the path.
+    """
+    if re.search("[{}]", str(project)):
+        raise InputError(
+            f"the project is at {shown(str(project))}, and Snakemake takes braces in a path for wildcards;"
+            " move it to a folder whose path has none"
+        )
+
+
 def classes(root: str | Path) -> list[str]:
-    """Names of the folders in `root`, sorted; without hidden ones, such as checkpoints of notebooks.
+    """Names of the folders in `root`, sorted; without hidden ones and those of systems.
 
     Raises
     ------
     ValueError
         If a link leads nowhere: without its class, others would have another number.
     """
-    found = [entry for entry in os.scandir(root) if not entry.name.startswith(".")]
+    found = [entry for entry in os.scandir(root) if not _skipped(entry.name)]
     for entry in found:
         if entry.is_symlink():
             _status(entry.path)
@@ -66,7 +84,7 @@ def images(folder: str | Path, within: frozenset[tuple[int, int]] = frozenset())
     if here in within:
         raise InputError(f"{shown(str(folder))}: found a link to a folder that it is in; remove it")
     for entry in os.scandir(folder):
-        if entry.name.startswith("."):
+        if _skipped(entry.name):
             continue
         if _is_folder(entry):
             yield from (f"{entry.name}/{path}" for path in images(entry.path, within | {here}))
@@ -75,6 +93,11 @@ def images(folder: str | Path, within: frozenset[tuple[int, int]] = frozenset())
             if not entry.is_file(follow_symlinks=False):
                 regular(entry.path)
             yield entry.name
+
+
+def _skipped(name: str) -> bool:
+    """Whether a file or folder is hidden, of a system, or the lock of a document that is open (`~$a.png`)."""
+    return name.startswith((".", "~$")) or name.lower() in OF_SYSTEMS
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -191,9 +214,14 @@ def nips2017(folder: str | Path, labels: str | Path | None = None) -> tuple[list
         )
     there = set()
     for entry in os.scandir(folder):
-        if entry.name.lower().endswith(".png") and not entry.name.startswith("."):
+        if entry.name.lower().endswith(".png") and not _skipped(entry.name):
             regular(entry.path)
             there.add(entry.name)
+    if any(name.lower().endswith(".png.png") and name[:-4] in there for name in (i.name for i in images)):
+        raise InputError(
+            f"{path}: ImageId: found names that end in .png, expected those of the files"
+            " without it; remove it"
+        )
     if unlisted := sorted(there - {image.name for image in images}):
         raise InputError(
             f"{folder}: has {len(unlisted)} images that {path} does not name: {listed(unlisted)}; move them"
@@ -210,10 +238,13 @@ def _rows(path: Path) -> list[Listed]:
     regular(path)
     # With or without a BOM; other columns may be in any encoding.
     with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        head = file.readline()
-        file.seek(0)
+        lines = file.readlines()
+        # Blank ones do no harm, before the header, too; line numbers count them.
+        first = next((i for i, line in enumerate(lines) if line.strip()), 0)
+        head = lines[first] if lines else ""
         delimiter = max(",;\t", key=head.count)
-        rows = csv.DictReader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
+        kept = (line if line.strip() else "\n" for line in lines[first:])
+        rows = csv.DictReader(kept, delimiter=delimiter, skipinitialspace=True, strict=True)
         try:
             names = [name.strip() for name in rows.fieldnames or ()]
             if lacking := [name for name in COLUMNS if name not in names]:
@@ -226,10 +257,10 @@ def _rows(path: Path) -> list[Listed]:
                     f"{path}: found column {listed(repeated)} more than once; remove all but one"
                 )
             rows.fieldnames = names
-            return [_listed(row, f"{path}, line {rows.line_num}", len(names)) for row in rows]
+            return [_listed(row, f"{path}, line {first + rows.line_num}", len(names)) for row in rows]
         except csv.Error as error:
             raise InputError(
-                f"{path}, line {rows.line_num}: is no row of a CSV ({error}); correct or remove it"
+                f"{path}, line {first + rows.line_num}: is no row of a CSV ({error}); correct or remove it"
             ) from error
 
 

@@ -14,7 +14,7 @@ import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -46,6 +46,11 @@ ORIGINAL = "original"
 
 # The target of an attack that aims at no class.
 NO_TARGET = -1
+
+# Folders of a run that have artefacts.
+STAGES = (
+    "activations", "adaptive", "detectors", "distances", "gaussians", "images", "medoids", "neighbours",
+)  # fmt: skip
 
 LIBRARIES = ("cleverhans", "dask", "numpy", "scikit-learn", "scipy", "torch", "torchvision", "zarr")
 
@@ -136,8 +141,15 @@ def attributes_of(made: Made, sources: Iterable[str | Path] = (), **attributes: 
 def identity(path: str | Path) -> str:
     """Which artefact a file is: its path under `results/`, the run first; elsewhere its folder and name."""
     parts = Path(path).absolute().parts
-    below = [i for i, part in enumerate(parts[:-1]) if part == "results"]
+    below = [i for i, part in enumerate(parts[:-1]) if part == "results" and not _named_so(parts, i)]
     return "/".join(parts[below[-1] + 1 :] if below else parts[-2:])
+
+
+def _named_so(parts: Sequence[str], i: int) -> bool:
+    """Whether a run or a detector is called `results`, so that this part of a path is no folder of runs."""
+    of_detector = i > 2 and parts[i - 3] == "results" and parts[i - 1] in ("detectors", "adaptive")
+    is_run = i > 0 and parts[i - 1] == "results" and (i + 2 == len(parts) or parts[i + 1] in STAGES)
+    return of_detector or is_run
 
 
 def lineage(paths: Iterable[str | Path]) -> dict[str, str]:

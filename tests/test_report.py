@@ -75,10 +75,10 @@ def test_what_was_seen_of_the_images_is_said_at_the_top(finished, write_store, t
     text = Page((tmp_path / "page.html").read_text()).text
     for said in (
         "one pair is in both.",
-        "1 images are copies of others, with which they share their folds: a/1.png = a/0.png.",
+        "1 image is a copy of another, with which it shares its folds: a/1.png = a/0.png.",
         "3 images have an EXIF orientation, which is not followed",
         "a/2.jpg, b/0.jpg, b/1.jpg.",
-        "1 reference images could not be decoded",
+        "1 reference image could not be decoded",
         "r/<b>\\xff.png: cannot be decoded",
     ):
         assert said in text

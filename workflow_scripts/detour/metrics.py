@@ -19,6 +19,7 @@ from detour.errors import InputError
 from detour.logs import progress
 from detour.protocols import ALL
 from detour.seeds import draw
+from detour.spelling import listed
 from detour.store import ORIGINAL, Made
 
 logger = logging.getLogger(__name__)
@@ -355,7 +356,9 @@ def _precisions(averaged: Mapping[_Cell, Measured], base_rate: float) -> Iterato
             )
             samples, points, (low, high) = (precision(t, f, base_rate) for t, f in rates)
             key = true.key | {"measure": f"precision@{wanted}"}
-            yield Measured(key, samples, points, true.images, (low, high))
+            # Of rates that have width and are the same in every sample, so is the precision, and rightly.
+            ends = (low, high) if _flat(true.samples) or _flat(false.samples) else None
+            yield Measured(key, samples, points, true.images, ends)
 
 
 def _averaged(key: dict[str, Any], values: np.ndarray, images: int) -> Measured:
@@ -428,6 +431,12 @@ def _described(measured: Sequence[Measured], unlike: Sequence[str]) -> pd.DataFr
     return pd.DataFrame(rows)
 
 
+def _flat(samples: np.ndarray) -> bool:
+    """Whether the bootstrap samples are all the same."""
+    drawn = samples[1:][~np.isnan(samples[1:])]
+    return len(drawn) > 0 and bool(np.ptp(drawn) <= WIDTH)
+
+
 def _shifted(row: Measured) -> bool:
     """Whether the bias is taken off."""
     # A ratio of rates is skewed: to shift its samples would be no correction.
@@ -437,7 +446,7 @@ def _shifted(row: Measured) -> bool:
 def _ends(row: Measured) -> tuple[float, float]:
     """The interval of a row: of its samples, or where these have no width what stands in for them."""
     low, high = _interval(row.samples, _shifted(row), least=0)
-    if row.ends is None or not high - low <= WIDTH:
+    if row.ends is None or not _flat(row.samples):
         return low, high
     # What stands in is of all images together; the value is a mean of folds, which may be of other sizes.
     return min(low, row.ends[0]), max(high, row.ends[1])
@@ -455,21 +464,25 @@ def _interval(samples: np.ndarray, shifted: bool, least: float) -> tuple[float, 
     return float(low), float(high)
 
 
-def unsure(summary: pd.DataFrame) -> list[str]:
-    """What to say of AUCs whose interval has no width for want of images.
+def unsure(summary: pd.DataFrame) -> str:
+    """What to say of AUCs whose interval has no width for want of images; empty if there are none.
 
     Parameters
     ----------
     summary
         As `evaluate` has it.
     """
-    few = (summary["images"] > 0) & (summary["images"] < FEW)
-    return [
-        f"{row.detector}, {row.protocol}: AUC {row.value:.3f} [{row.low:.3f}, {row.high:.3f}]"
-        f" ({row.population}, {row.cell}) is of {row.images} test image{'s' * (row.images > 1)}, too few for"
-        " an interval; take more test images"
-        for row in summary[few & (summary["high"] - summary["low"] <= WIDTH)].itertuples()
+    flat = summary[(summary["images"] < FEW) & (summary["high"] - summary["low"] <= WIDTH)]
+    if flat.empty:
+        return ""
+    found = [
+        f"{row.detector}/{row.protocol}/{row.population}/{row.cell}: {row.value:.3f} of {row.images}"
+        for row in flat.drop_duplicates(["detector", "protocol", "population", "cell"]).itertuples()
     ]
+    return (
+        f"AUCs of fewer than {FEW} test images have intervals without width, which does not make them certain"
+        f" ({listed(found)}); take more test images"
+    )
 
 
 def summarise(
@@ -484,7 +497,7 @@ def summarise(
     joined = pd.concat([tables.read(path) for path in evaluated], ignore_index=True)
     measured, counted = evaluate(joined, tables.read(verdicts), **settings)
     passes = pd.concat([tables.read(path) for path in trained], ignore_index=True)
-    for line in unsure(counted):
+    if line := unsure(counted):
         logger.warning("%s", line)
     found = {scores: joined, histories: passes, metrics: measured, summary: counted}
     for path, table in found.items():

@@ -269,8 +269,8 @@ def orientation_note(names: Sequence[str]) -> str:
     """What to say of images that ask to be turned."""
     have = "1 image has" if len(names) == 1 else f"{len(names)} images have"
     return (
-        f"{have} an EXIF orientation, which is not followed, as in torchvision's ImageFolder; if the network was"
-        f" trained on upright ones, turn them: {listed(names)}"
+        f"{have} an EXIF orientation, which is not followed, as in torchvision's ImageFolder; if the network"
+        f" was trained on upright ones, turn them: {listed(names)}"
     )
 
 

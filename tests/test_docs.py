@@ -113,7 +113,7 @@ RUNS = {
 # `make` only prints what it would do: these install 5 GB, or take half an hour, or run this module.
 MAKES = {
     "make demo": "snakemake --cores all",
-    "make demo CUDA= PIP_EXTRA_INDEX_URL=ADDRESS": "grep -vE '^(cuda|nvidia|triton)' locks/run.txt",
+    "make demo CUDA=": "grep -vE '^(cuda|nvidia|triton)' locks/run.txt",
     "make lint": "mypy",
     "make test": "pytest",
     "make test-all": "pytest",

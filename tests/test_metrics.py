@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from detour import areas, metrics
@@ -280,6 +281,9 @@ def test_an_attack_that_does_nothing_is_flagged_as_the_originals_are(rng, verdic
     fpr = chosen(table, measure="fpr@0.1", originals="all")
     tpr = chosen(table, measure="tpr@0.1", attack="weak", population="all")
     assert tpr[["value", "low", "high"]].tolist() == fpr[["value", "low", "high"]].tolist()
+    # Whatever is drawn, the flagged are as often adversarial as the others.
+    found = chosen(table, measure="precision@0.1", attack="weak", population="all")
+    assert found[["value", "low", "high"]].tolist() == pytest.approx([0.001] * 3)
     assert chosen(table, measure="auc", attack="weak", population="all", originals="all")["value"] == 0.5
 
 
@@ -372,3 +376,172 @@ def test_rates_that_are_alike_are_two(rng, verdicts):
 def test_one_detector_differs_from_none_and_has_the_columns(rng, verdicts):
     for table in metrics.evaluate(scores_of(rng, {"good": 2.0}), verdicts, **SETTINGS):
         assert table[["difference", "difference_low", "difference_high"]].isna().all(axis=None)
+
+
+def graded(detector: str, fold: int, sources: np.ndarray, **scores: list[float]) -> pd.DataFrame:
+    """Scores that are written out: of the test images of each set, and of a validation of 1 to 19."""
+    of_test = [
+        pd.DataFrame({"set": name, "source": sources, "role": "test", "score": values})
+        for name, values in scores.items()
+    ]
+    genuine = pd.DataFrame({
+        "set": "original", "source": 1000 + np.arange(19), "role": "validation", "score": np.arange(1.0, 20),
+    })  # fmt: skip
+    table = pd.concat([*of_test, genuine])
+    about = {"detector": detector, "protocol": "known", "case": "all", "seed": 0, "fold": fold}
+    return table.assign(**about, adversarial=(table["set"] != "original").astype(int))
+
+
+def of_shares(originals: list[list[bool]], attacked: list[list[bool]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Scores of folds in which those images are flagged, and verdicts of a network that is always right."""
+    scores, start = [], 0
+    for fold, (genuine, others) in enumerate(zip(originals, attacked, strict=True)):
+        sources = start + np.arange(len(genuine))
+        start += len(genuine)
+        scores.append(
+            graded("one", fold, sources, original=np.where(genuine, 30.0, 0), weak=np.where(others, 30.0, 0))
+        )
+    verdicts = pd.concat(
+        pd.DataFrame({"set": name, "source": np.arange(start), "right": True, "successful": name == "weak",
+                      "failed": False, "hit": False})
+        for name in ("original", "weak")
+    )  # fmt: skip
+    return pd.concat(scores), verdicts
+
+
+def wilsons(count: int, of: int) -> tuple[float, float]:
+    found = binomtest(count, of).proportion_ci(method="wilson")
+    return found.low, found.high
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 30), min_size=1, max_size=3), genuine=st.booleans(), attacked=st.booleans()
+)
+def test_a_share_of_none_or_of_all_is_not_known_for_certain(sizes, genuine, attacked):
+    """Wilson's interval over the images of all folds, and the precision that is possible within both."""
+    folds = [[genuine] * n for n in sizes], [[attacked] * n for n in sizes]
+    table, _ = metrics.evaluate(*of_shares(*folds), **SETTINGS | {"fpr": [0.05], "draws": 20})
+    rates = {}
+    for measure, all_of_them, of in (("fpr@0.05", genuine, "original"), ("tpr@0.05", attacked, "weak")):
+        row = chosen(table, measure=measure, attack=of, population="all", originals="all")
+        assert row["value"] == all_of_them
+        assert (row["low"], row["high"]) == pytest.approx(wilsons(all_of_them * sum(sizes), sum(sizes)))
+        assert row["images"] == sum(sizes)
+        rates[measure] = row
+    false, true = rates["fpr@0.05"], rates["tpr@0.05"]
+    row = chosen(table, measure="precision@0.05", attack="weak", population="all")
+    if not genuine and not attacked:
+        assert row[["value", "low", "high"]].isna().all()
+        return
+    least, most = (
+        true[a] * 0.001 / (true[a] * 0.001 + false[b] * 0.999) for a, b in (("low", "high"), ("high", "low"))
+    )
+    assert (row["low"], row["high"]) == pytest.approx((least, most))
+    assert row["low"] < row["high"]
+
+
+def test_no_false_alarm_among_100_is_no_precision_of_100(rng):
+    """Wilson's upper end of 0 of 100 is z^2 / (100 + z^2), with z = 1.96: 3.7 %."""
+    none = [[False] * 50] * 2
+    table, _ = metrics.evaluate(*of_shares(none, [[True] * 50] * 2), **SETTINGS | {"fpr": [0.05]})
+    row = chosen(table, measure="fpr@0.05", originals="all")
+    assert (row["value"], row["low"]) == (0, 0)
+    assert row["high"] == pytest.approx(1.959964**2 / (100 + 1.959964**2))
+    row = chosen(table, measure="precision@0.05", population="all")
+    assert (row["value"], row["high"]) == (1, pytest.approx(1))
+    assert row["low"] < 0.03
+
+
+def test_an_interval_of_the_bootstrap_stays_where_it_has_width(rng, verdicts):
+    """Against the percentiles themselves."""
+    scores = scores_of(rng, {"good": 2.0})
+    table, _ = metrics.evaluate(scores, verdicts, **SETTINGS)
+    row = chosen(table, measure="fpr@0.1", originals="all")
+    drawn, seen = [], []
+    for fold, part in scores.groupby("fold"):
+        genuine = np.sort(part["score"][part["role"] == "validation"])
+        hit = (
+            part[(part["role"] == "test") & (part["set"] == "original")].sort_values("source")["score"]
+            > genuine[18]
+        )
+        weights = metrics.resampled(len(hit), 200, 0, fold)
+        drawn.append((weights[1:] @ hit.to_numpy(float)) / len(hit))
+        seen.append(hit.mean())
+    samples = np.mean(drawn, axis=0)
+    assert 0 < row["value"] < 1
+    expected = np.quantile(samples, metrics.QUANTILES) - (samples.mean() - np.mean(seen))
+    assert (row["low"], row["high"]) == pytest.approx(tuple(np.clip(expected, 0, 1)))
+
+
+def test_a_share_of_one_image_a_fold_has_width_though_every_sample_is_the_same():
+    table, _ = metrics.evaluate(
+        *of_shares([[True], [False]], [[True], [False]]), **SETTINGS | {"fpr": [0.05], "draws": 20}
+    )
+    row = chosen(table, measure="tpr@0.05", population="all", originals="all")
+    assert row["value"] == 0.5
+    assert (row["low"], row["high"]) == pytest.approx(wilsons(1, 2))
+
+
+def test_images_are_the_sources_that_count(rng, verdicts):
+    """By a plain count, whatever the seeds; together, an image with all its versions is one."""
+    scores = scores_of(rng, {"good": 2.0}, seeds=(0, 1))
+    table, _ = metrics.evaluate(scores, verdicts, **SETTINGS)
+    of_attacks = verdicts[verdicts["set"] != "original"].assign(all=True)
+    right = verdicts[(verdicts["set"] == "original") & verdicts["right"]]
+    for row in table.itertuples():
+        if row.attack == "original":
+            assert row.images == (N if row.originals == "all" else len(right))
+        else:
+            kept = of_attacks[of_attacks[row.population] & of_attacks["set"].isin(
+                ATTACKS if row.attack == "all" else [row.attack])]  # fmt: skip
+            assert row.images == kept["source"].nunique()
+
+
+def few_of(verdicts: pd.DataFrame, name: str, count: int) -> pd.DataFrame:
+    """Verdicts in which an attack was successful on so many images, and the other on most."""
+    order = verdicts.groupby("set")["source"].rank()
+    successful = (verdicts["set"] != "original") & ((verdicts["set"] != name) | (order <= count))
+    return verdicts.assign(successful=successful)
+
+
+@pytest.mark.parametrize(
+    ("count", "named"), [(2, "strong"), (metrics.FEW - 1, "strong"), (metrics.FEW, "weak")]
+)
+def test_a_cell_of_few_images_is_not_named_the_worst(rng, verdicts, count, named):
+    scores = scores_of(rng, {"good": 2.0})
+    table, summary = metrics.evaluate(scores, few_of(verdicts, "weak", count), **SETTINGS)
+    cells = {
+        attack: chosen(table, measure="auc", attack=attack, population="successful", originals="all")
+        for attack in ATTACKS
+    }
+    assert cells["weak"]["images"] == count
+    worst = chosen(summary, measure="worst", population="successful")
+    assert (worst["cell"], worst["images"]) == (named, cells[named]["images"])
+    assert worst["value"] == cells[named]["value"]
+    assert chosen(summary, measure="worst", population="all")["cell"] == "weak"
+
+
+def test_where_every_cell_has_few_images_the_worst_is_among_them(rng, verdicts):
+    scores = scores_of(rng, {"good": 2.0})
+    few = few_of(few_of(verdicts, "weak", 3), "strong", 3).assign(
+        successful=lambda v: (v["set"] != "original") & (v.groupby("set")["source"].rank() <= 3)
+    )
+    _, summary = metrics.evaluate(scores, few, **SETTINGS)
+    worst = chosen(summary, measure="worst", population="successful")
+    assert worst["images"] == 3
+    assert 0 <= worst["value"] <= 1
+
+
+@pytest.mark.parametrize(("count", "said"), [(4, True), (40, False)])
+def test_an_auc_of_no_width_on_few_images_is_told(count, said):
+    """One image a fold is drawn again and again: 0.75 [0.75, 0.75] would be for certain."""
+    halves = [[False] * (count // 4)] * 4
+    scores, verdicts = of_shares(halves, halves)
+    summary = metrics.evaluate(scores, verdicts, **SETTINGS | {"fpr": [0.05], "draws": 20})[1]
+    line = metrics.unsure(summary)
+    assert bool(line) == said
+    if said:
+        assert "fewer than 10 test images" in line
+        # One attack: its cell is the mean and the worst, and stands once.
+        assert line.count("one/known/all/weak: 0.500 of 4") == 1

@@ -6,12 +6,13 @@ import pandas as pd
 import pytest
 
 from conftest import ROOT, SMALL
-from detour import config, report
+from detour import config, metrics, report, tables
 
 
 class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
+        self.raw = text
         self.sources, self.links, self.ids, self.text, self.open = [], [], set(), "", []
         self.feed(text)
 
@@ -54,6 +55,76 @@ def test_page_says_how_it_was_made(page):
         assert text in page.text
 
 
+def written(finished, folder, **changed) -> str:
+    """The text of the page of the finished run, with other stores in place of some of its own."""
+
+    results = finished.results
+    stores = {
+        name: results / f"{name}.zarr.zip"
+        for name in ("verdicts", "outcomes", "histories", "metrics", "summary")
+    }
+    report.write(
+        folder / "page.html", template=ROOT / "report/report.html", captions=list((ROOT / "report").glob("*.rst")),
+        figures=list((results / "figures").glob("*.svg")), run=config.load(SMALL), **stores | changed,
+    )  # fmt: skip
+    return re.sub(r"\s+", " ", Page((folder / "page.html").read_text()).text)
+
+
+@pytest.fixture
+def images(write_store) -> dict:
+    """The stores of images of a page, of which nothing is to be said."""
+    one = {"x": np.zeros(1)}
+    return {
+        "images": write_store("original", one, classes=["a", "b"], copies=[], turned=[]),
+        "references": [write_store("0", one, skipped=[], turned=[])],
+    }
+
+
+def test_columns_have_different_names(page):
+    """Two of one name were told apart by nothing."""
+    headed = [
+        re.findall(r"<th>(.*?)</th>", row) for row in re.findall(r"<tr>(?:<th>.*?</th>)+\s*</tr>", page.raw)
+    ]
+    assert len(headed) >= 5
+    for names in headed:
+        assert len(names) == len(set(names)), names
+
+
+def test_no_table_is_of_a_threshold_that_the_validation_cannot_set(page, finished):
+    """25 originals in a fold set one for 5 %, and none for 1 %."""
+    text = re.sub(r"\s+", " ", page.text)
+    found = pd.read_csv(finished.results / "metrics.csv").set_index("measure")["value"]
+    assert found["fpr@0.01"].isna().all()
+    assert found["fpr@0.05"].notna().all()
+    assert "5 % wanted" in text
+    assert "1 % wanted" not in text
+    assert "No threshold for 1 % false positives: it needs 99 validation originals in a fold" in text
+
+
+def test_few_images_are_counted_where_their_figures_stand(finished, images, write_table, tmp_path):
+    few = metrics.FEW
+    table = tables.read(finished.results / "summary.zarr.zip").assign(images=few, low=0.1, high=0.9)
+    first = (table["population"] == "successful") & (table["measure"] == "worst")
+    for count, said in ((few - 1, True), (few, False)):
+        table.loc[first, ["value", "low", "high", "images"]] = [0.75, 0.75, 0.75, count]
+        text = written(finished, tmp_path, **images, summary=write_table("summary", table))
+        assert ("0.750 [0.750, 0.750]" + f" n = {count}" * said) in text
+        assert (f"n = {count}" in text) == said
+        assert ("intervals without width, which does not make them certain" in text) == said
+
+
+def test_a_precision_without_a_false_positive_is_at_least_its_lower_end(
+    finished, images, write_table, tmp_path
+):
+    table = tables.read(finished.results / "metrics.zarr.zip").assign(images=100)
+    table.loc[table["measure"] == "fpr@0.05", ["value", "low", "high"]] = [0.0, 0.0, 0.037]
+    table.loc[table["measure"] == "precision@0.05", ["value", "low", "high"]] = [1.0, 0.026, 1.0]
+    text = written(finished, tmp_path, **images, metrics=write_table("metrics", table))
+    assert "at least 2.6 %no false positive was seen" in text
+    assert "0.0 % [0.0, 3.7]" in text
+    assert "100.0 % [2.6, 100.0]" not in text
+
+
 def test_what_was_seen_of_the_images_is_said_at_the_top(finished, write_store, tmp_path):
     one = {"x": np.zeros(1)}
     original = write_store(
@@ -61,22 +132,13 @@ def test_what_was_seen_of_the_images_is_said_at_the_top(finished, write_store, t
     )
     skipped = ["r/<b>\\xff.png: cannot be decoded"]
     reference = write_store("0", one, skipped=skipped, turned=["b/0.jpg", "b/1.jpg"])
-    tables = {
-        name: finished.results / f"{name}.zarr.zip"
-        for name in ("verdicts", "outcomes", "histories", "metrics", "summary")
-    }
-    report.write(
-        tmp_path / "page.html", template=ROOT / "report/report.html", captions=list((ROOT / "report").glob("*.rst")),
-        figures=list((finished.results / "figures").glob("*.svg")), images=original, references=[reference],
-        run=config.load(SMALL), notes=["one pair is in both"], **tables,
-    )  # fmt: skip
-    text = Page((tmp_path / "page.html").read_text()).text
+    text = written(finished, tmp_path, images=original, references=[reference], notes=["one pair is in both"])
     for said in (
         "one pair is in both.",
-        "1 images are copies of others, with which they share their folds: a/1.png = a/0.png.",
+        "1 image is a copy of another, with which it shares its folds: a/1.png = a/0.png.",
         "3 images have an EXIF orientation, which is not followed",
         "a/2.jpg, b/0.jpg, b/1.jpg.",
-        "1 reference images could not be decoded",
+        "1 reference image could not be decoded",
         "r/<b>\\xff.png: cannot be decoded",
     ):
         assert said in text

@@ -129,7 +129,7 @@ def layers(run: Run, remembered: Path) -> list[str]:
     }
     # A file that was cut, or of an earlier version, is written anew.
     with suppress(OSError, ValueError, LookupError, TypeError):
-        answer = json.loads(remembered.read_text())
+        answer = json.loads(remembered.read_text("utf-8"))
         if (answer["question"], answer["by"]) == (question, by) and _are_names(answer["layers"]):
             return answer["layers"]
     asked = subprocess.run(

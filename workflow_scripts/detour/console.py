@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from detour import chance, config, histories, manifest
+from detour import chance, config, folders, histories, manifest
 from detour.plan import Plan
 
 SHOWN = ("detector", "protocol", "measure", "cell", "value", "low", "high")
@@ -32,6 +32,8 @@ def planned(
     ConfigError
         With a line for each thing that is wrong.
     """
+    for place in (Path.cwd(), Path(__file__).parents[2]):
+        folders.refuse_braces(place)
     # Of two sections of one name, Snakemake takes the last.
     if first and (twice := [line for path in files for line in config.repeated(path)]):
         raise config.ConfigError(twice)

@@ -298,12 +298,15 @@ def _listed(row: dict[Any, Any], where: str, columns: int) -> Listed:
 
 def orientation_note(names: Sequence[str]) -> str:
     """What to say of images that ask to be turned."""
+    have = "1 image has" if len(names) == 1 else f"{len(names)} images have"
     return (
-        f"{len(names)} images have an EXIF orientation, which is not followed, as in torchvision's"
-        f" ImageFolder; if the network was trained on upright ones, turn them: {listed(names)}"
+        f"{have} an EXIF orientation, which is not followed, as in torchvision's ImageFolder; if the network"
+        f" was trained on upright ones, turn them: {listed(names)}"
     )
 
 
 def copies_note(pairs: Sequence[str]) -> str:
     """What to say of test images that are there twice."""
+    if len(pairs) == 1:
+        return f"1 image is a copy of another, with which it shares its folds: {listed(pairs)}"
     return f"{len(pairs)} images are copies of others, with which they share their folds: {listed(pairs)}"

@@ -1,5 +1,6 @@
 """Metrics: what the scores and the predictions amount to, and how well that is known."""
 
+import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -18,7 +19,10 @@ from detour.errors import InputError
 from detour.logs import progress
 from detour.protocols import ALL
 from detour.seeds import draw
+from detour.spelling import listed
 from detour.store import ORIGINAL, Made
+
+logger = logging.getLogger(__name__)
 
 # Where the ROC of the folds is read off to be averaged.
 FALSE_POSITIVE_RATES = np.linspace(0, 1, 501)
@@ -32,6 +36,13 @@ QUANTILES = (0.025, 0.975)
 # Which attacked images count as positives, and which genuine ones as negatives.
 POPULATIONS = ("all", "successful", "hit", "failed")
 ORIGINALS = ("all", "right")
+
+# Fewer images than this are few: their cell is marked, and is not named the worst beside others of more. Of a
+# half of ten, Wilson's interval is still from 0.24 to 0.76.
+FEW = 10
+
+# Samples that differ by less are the same but for the order of their sums.
+WIDTH = 1e-9
 
 # The populations of the summary and of the matrix of `transfer`.
 SHOWN = ("all", "successful")
@@ -122,11 +133,17 @@ class Measured(NamedTuple):
         Its value as seen, then in every bootstrap sample.
     points : float64 [K]
         Its value as seen in each fold.
+    images
+        How many test images count, over all folds: an image and all its versions are one.
+    ends
+        Its interval, where the samples have no width; None: that of the samples.
     """
 
     key: dict[str, Any]
     samples: np.ndarray
     points: np.ndarray
+    images: int
+    ends: tuple[float, float] | None = None
 
 
 class _Cell(NamedTuple):
@@ -148,7 +165,9 @@ def evaluate(
     and seeds. Intervals are percentiles of a bootstrap over source images (Efron and Tibshirani 1993), less
     its bias: in every fold its sources are drawn anew, with all their versions, and the same ones for all
     detectors, so that differences are paired. They do not hold what other images in training and validation
-    would change.
+    would change. Where a rate is 0 or 1 in every fold, all samples are alike and say nothing: its interval is
+    Wilson's, over the source images, and that of the precision is from the least to the most that both rates
+    allow.
 
     Parameters
     ----------
@@ -169,11 +188,12 @@ def evaluate(
         detector, protocol, case, attack (`all`: together), originals and population (see `ORIGINALS` and
         `POPULATIONS`), measure (`auc`; `partial_auc` below `PARTIAL`; for each wanted rate a `fpr@a`, which
         was realised, `tpr@a` and `precision@a`), value, std (over folds), low, high (95 %), difference,
-        difference_low, difference_high, folds, seeds.
+        difference_low, difference_high, folds, seeds, images (that count, attacked ones but for `fpr@a`).
     summary : DataFrame
         The same of two measures: `auc` (of `known`, all attacks together; else the mean of the cells, which
         in `transfer` are those of attacks other than the known one), and `worst`, the least of the cells,
-        whose name is in `cell`.
+        whose name is in `cell`; of those with `FEW` images or more, if there are any. The images of a mean
+        are those of the cell that has the fewest.
 
     Raises
     ------
@@ -241,19 +261,25 @@ def _everything(
     grouped = scores.groupby(["detector", "protocol", "case"], sort=False)
     for (detector, protocol, case), part in progress(grouped, grouped.ngroups, "detectors and cases"):
         found: dict[_Cell, list[np.ndarray]] = {}
+        # By fold, for another seed has the same images; none where the fold does not count.
+        images: dict[_Cell, dict[int, int]] = {}
         for (_, fold), one in part.groupby(["seed", "fold"]):
             test = one[one["role"] == "test"].pivot(index="source", columns="set", values="score")
             genuine = one["score"][one["role"] == "validation"].to_numpy()
             if fold not in weights:
                 weights[fold] = resampled(len(test), draws, seed, fold)
             limits = {} if protocol == "transfer" else {wanted: threshold(genuine, wanted) for wanted in fpr}
-            for cell, values in _measured(
+            for cell, values, count in _measured(
                 test, facts, weights[fold], limits, auc_only=protocol == "transfer"
             ):
                 found.setdefault(cell, []).append(values)
+                images.setdefault(cell, {})[fold] = 0 if np.isnan(values[0]) else count
         shape = part["seed"].nunique(), part["fold"].nunique(), -1
         key = {"detector": detector, "protocol": protocol, "case": case}
-        averaged = {c: _averaged(key | c._asdict(), np.reshape(v, shape)) for c, v in found.items()}
+        averaged = {
+            c: _averaged(key | c._asdict(), np.reshape(v, shape), sum(images[c].values()))
+            for c, v in found.items()
+        }
         measured += [*averaged.values(), *_precisions(averaged, base_rate)]
     return measured
 
@@ -261,8 +287,8 @@ def _everything(
 def _measured(
     test: pd.DataFrame, facts: Mapping[str, pd.DataFrame], weights: np.ndarray,
     limits: Mapping[float, float], *, auc_only: bool,
-) -> Iterator[tuple[_Cell, np.ndarray]]:  # fmt: skip
-    """Every measure of one detector on the test images of one fold, in every sample: float64 [B].
+) -> Iterator[tuple[_Cell, np.ndarray, int]]:  # fmt: skip
+    """Every measure of one detector on a fold's test images, in every sample: float64 [B]; of how many.
 
     Parameters
     ----------
@@ -281,16 +307,17 @@ def _measured(
     for wanted, limit in limits.items():
         rates = mean_of(flagged(negative, limit), weights, np.column_stack([*genuine.values()]))
         for originals, found in zip(genuine, rates, strict=True):
-            yield _Cell(ORIGINAL, originals, "all", f"fpr@{wanted}"), found
+            yield _Cell(ORIGINAL, originals, "all", f"fpr@{wanted}"), found, int(genuine[originals].sum())
 
     attacks = [name for name in facts if name in test.columns and name != ORIGINAL]
     positive, its_weights = test[attacks].to_numpy().T.ravel(), np.tile(weights, len(attacks))
     groups = _groups(test, facts, attacks, auc_only)
+    counts = groups.to_numpy().reshape(len(attacks), len(test), -1).any(axis=0).sum(axis=0)
 
-    def cells(values: np.ndarray, originals: str, measure: str) -> Iterator[tuple[_Cell, np.ndarray]]:
+    def cells(values: np.ndarray, originals: str, measure: str) -> Iterator[tuple[_Cell, np.ndarray, int]]:
         means = mean_of(values, its_weights, groups.to_numpy())
-        for (attack, population), found in zip(groups.columns, means, strict=True):
-            yield _Cell(attack, originals, population, measure), found
+        for (attack, population), found, count in zip(groups.columns, means, counts, strict=True):
+            yield _Cell(attack, originals, population, measure), found, int(count)
 
     for originals in ("all",) if auc_only else ORIGINALS:
         against = negative[genuine[originals]], weights[:, genuine[originals]], positive
@@ -321,17 +348,27 @@ def _precisions(averaged: Mapping[_Cell, Measured], base_rate: float) -> Iterato
         if cell.measure.startswith("tpr@"):
             wanted = cell.measure.removeprefix("tpr@")
             false = averaged[_Cell(ORIGINAL, cell.originals, "all", f"fpr@{wanted}")]
-            found = (
-                precision(t, f, base_rate)
-                for t, f in ((true.samples, false.samples), (true.points, false.points))
+            (true_low, true_high), (false_low, false_high) = _ends(true), _ends(false)
+            rates = (
+                (true.samples, false.samples),
+                (true.points, false.points),
+                (np.array([true_low, true_high]), np.array([false_high, false_low])),
             )
-            yield Measured(true.key | {"measure": f"precision@{wanted}"}, *found)
+            samples, points, (low, high) = (precision(t, f, base_rate) for t, f in rates)
+            key = true.key | {"measure": f"precision@{wanted}"}
+            # Of rates that have width and are the same in every sample, so is the precision, and rightly.
+            ends = (low, high) if _flat(true.samples) or _flat(false.samples) else None
+            yield Measured(key, samples, points, true.images, ends)
 
 
-def _averaged(key: dict[str, Any], values: np.ndarray) -> Measured:
+def _averaged(key: dict[str, Any], values: np.ndarray, images: int) -> Measured:
     """Over seeds and folds of [seeds, folds, B]; a fold without such images does not count."""
     samples, points = np.nanmean(values, axis=(0, 1)), np.nanmean(values[:, :, 0], axis=0)
-    return Measured(key | {"seeds": values.shape[0], "folds": values.shape[1]}, samples, points)
+    # Of an area there is none: its images are in two samples, and it is told that it has no width.
+    share = key["measure"].startswith(("fpr@", "tpr@")) and not np.isnan(samples[0])
+    ends = wilson(round(samples[0] * images), images) if share else None
+    key = key | {"seeds": values.shape[0], "folds": values.shape[1]}
+    return Measured(key, samples, points, images, ends)
 
 
 def _summarised(measured: Sequence[Measured]) -> list[Measured]:
@@ -349,16 +386,19 @@ def _summarised(measured: Sequence[Measured]) -> list[Measured]:
         cells = [row for row in rows if row.key["attack"] != ALL]
         if protocol == "transfer":
             cells = [row for row in cells if row.key["attack"] != row.key["case"]]
-        worst = min(cells, key=lambda row: np.nan_to_num(row.samples[0], nan=np.inf))
+        many = [row for row in cells if row.images >= FEW] or cells
+        worst = min(many, key=lambda row: np.nan_to_num(row.samples[0], nan=np.inf))
         key = {"detector": detector, "protocol": protocol, "population": population}
         for measure, of in (("auc", pooled or cells), ("worst", [worst])):
             # What is known, where that tells anything, and what is tested.
             case, attack = of[0].key["case"], of[0].key["attack"]
             one = attack if case in (ALL, attack) else f"{case} > {attack}"
             cell = one if len(of) == 1 else "mean"
-            stacked = np.stack([row.samples for row in of]), np.stack([row.points for row in of])
+            samples = np.nanmean([row.samples for row in of], axis=0)
+            points = np.nanmean([row.points for row in of], axis=0)
             about = {"measure": measure, "cell": cell, **{n: of[0].key[n] for n in ("seeds", "folds")}}
-            found.append(Measured(key | about, *(np.nanmean(a, axis=0) for a in stacked)))
+            images = min((row.images for row in of if row.images), default=0)
+            found.append(Measured(key | about, samples, points, images))
     return found
 
 
@@ -378,32 +418,71 @@ def _described(measured: Sequence[Measured], unlike: Sequence[str]) -> pd.DataFr
     compared = {alike(row): row.samples for row in measured if row.key["detector"] == first}
     rows = []
     for row in measured:
-        # A ratio of rates is skewed: to shift its samples would be no correction.
-        shifted = not row.key["measure"].startswith("precision@")
-        found = {"value": row.samples[0], "std": np.nanstd(row.points, ddof=1)}
-        found |= _interval(row.samples, shifted, least=0)
+        shifted = _shifted(row)
+        low, high = _ends(row)
+        found = {"value": row.samples[0], "std": np.nanstd(row.points, ddof=1), "low": low, "high": high}
         # The first detector has none; with one detector, the columns are there all the same.
         found |= dict.fromkeys(("difference", "difference_low", "difference_high"), np.nan)
         if row.key["detector"] != first and alike(row) in compared:
             differs = row.samples - compared[alike(row)]
             found["difference"] = differs[0]
-            found |= {
-                f"difference_{end}": value for end, value in _interval(differs, shifted, least=-1).items()
-            }
-        rows.append(row.key | found)
+            found["difference_low"], found["difference_high"] = _interval(differs, shifted, least=-1)
+        rows.append(row.key | found | {"images": row.images})
     return pd.DataFrame(rows)
 
 
-def _interval(samples: np.ndarray, shifted: bool, least: float) -> dict[str, float]:
+def _flat(samples: np.ndarray) -> bool:
+    """Whether the bootstrap samples are all the same."""
+    drawn = samples[1:][~np.isnan(samples[1:])]
+    return len(drawn) > 0 and bool(np.ptp(drawn) <= WIDTH)
+
+
+def _shifted(row: Measured) -> bool:
+    """Whether the bias is taken off."""
+    # A ratio of rates is skewed: to shift its samples would be no correction.
+    return not row.key["measure"].startswith("precision@")
+
+
+def _ends(row: Measured) -> tuple[float, float]:
+    """The interval of a row: of its samples, or where these have no width what stands in for them."""
+    low, high = _interval(row.samples, _shifted(row), least=0)
+    if row.ends is None or not _flat(row.samples):
+        return low, high
+    # What stands in is of all images together; the value is a mean of folds, which may be of other sizes.
+    return min(low, row.ends[0]), max(high, row.ends[1])
+
+
+def _interval(samples: np.ndarray, shifted: bool, least: float) -> tuple[float, float]:
     """Of shares, or of their differences: within their bounds, which a shift may leave."""
     drawn = samples[1:][~np.isnan(samples[1:])]
     if not len(drawn):
-        return {"low": np.nan, "high": np.nan}
+        return np.nan, np.nan
     # An image drawn twice adds pairs of its own versions. Duplicates shift the AUC of every sample equally:
     # the shift is bias, not uncertainty.
     ends = np.quantile(drawn, QUANTILES) - shifted * (drawn.mean() - samples[0])
     low, high = np.clip(ends, least, 1)
-    return {"low": low, "high": high}
+    return float(low), float(high)
+
+
+def unsure(summary: pd.DataFrame) -> str:
+    """What to say of AUCs whose interval has no width for want of images; empty if there are none.
+
+    Parameters
+    ----------
+    summary
+        As `evaluate` has it.
+    """
+    flat = summary[(summary["images"] < FEW) & (summary["high"] - summary["low"] <= WIDTH)]
+    if flat.empty:
+        return ""
+    found = [
+        f"{row.detector}/{row.protocol}/{row.population}/{row.cell}: {row.value:.3f} of {row.images}"
+        for row in flat.drop_duplicates(["detector", "protocol", "population", "cell"]).itertuples()
+    ]
+    return (
+        f"AUCs of fewer than {FEW} test images have intervals without width, which does not make them certain"
+        f" ({listed(found)}); take more test images"
+    )
 
 
 def summarise(
@@ -418,6 +497,8 @@ def summarise(
     joined = pd.concat([tables.read(path) for path in evaluated], ignore_index=True)
     measured, counted = evaluate(joined, tables.read(verdicts), **settings)
     passes = pd.concat([tables.read(path) for path in trained], ignore_index=True)
+    if line := unsure(counted):
+        logger.warning("%s", line)
     found = {scores: joined, histories: passes, metrics: measured, summary: counted}
     for path, table in found.items():
         tables.write(path, table, made, [*evaluated, *trained, verdicts], csv=True)

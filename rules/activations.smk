@@ -17,6 +17,7 @@ rule activation:
     params:
         settings=told("activation"),
         code=runs("activation"),
+        expected=expected,
     message:
         "activations: run {wildcards.set} through the classifier"
     script:
@@ -42,6 +43,7 @@ rule reference_activation:
     params:
         settings=told("reference_activation"),
         code=runs("reference_activation"),
+        expected=expected,
     message:
         f"activations: run reference shard {{wildcards.shard}} of {len(PLAN.shards)} through the classifier"
     script:

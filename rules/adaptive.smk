@@ -17,6 +17,7 @@ rule adapt:
     params:
         settings=told("adapt"),
         code=runs("adapt"),
+        expected=expected,
     message:
         "adaptive: attack classifier and {wildcards.detector} by {wildcards.method} on fold {wildcards.fold}"
     script:
@@ -41,6 +42,7 @@ rule adaptive:
     params:
         settings=told("adaptive"),
         code=runs("adaptive"),
+        expected=expected,
     message:
         "adaptive: the shares that evade the detectors"
     script:

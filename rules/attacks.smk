@@ -17,6 +17,7 @@ rule attack:
     params:
         settings=told("attack"),
         code=runs("attack"),
+        expected=expected,
     message:
         "attacks: perturb the test images by {wildcards.attack}"
     script:

@@ -27,6 +27,7 @@ if re.search(r"[\s\"'\\$&;|<>()*?\[\]`#!{}~]", sys.executable):
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from detour import code, console
+from detour.identity import asked, identity
 from detour.plan import REPRESENTATIVES, csv, table
 
 try:
@@ -93,6 +94,23 @@ def text(settings):
         lambda m: m[0].replace("{", "\\u007b").replace("}", "\\u007d"),
         json.dumps(settings, sort_keys=True),
     )
+
+
+@cache
+def settings_of():
+    """Digests of what the run's artefacts are made with, by what they are."""
+    prefix = f"{PLAN.run.run}/"
+    return {
+        path.replace("<run>/", prefix): asked(job.told)
+        for path, job in PLAN.expected.items()
+    }
+
+
+# A function of `input`, so that it reruns nothing: Snakemake does not compare its value.
+def expected(wildcards, input):
+    known = settings_of()
+    read = {path: known.get(identity(path)) for path in input}
+    return json.dumps({identity(path): found for path, found in read.items() if found})
 
 
 GPU = 0 if PLAN.run.device == "cpu" else 1

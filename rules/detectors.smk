@@ -18,6 +18,7 @@ rule train:
     params:
         settings=told("train"),
         code=runs("train"),
+        expected=expected,
     message:
         "detectors: train {wildcards.detector} on fold {wildcards.fold}, seed {wildcards.seed}"
     script:
@@ -41,6 +42,7 @@ rule evaluate:
     params:
         settings=told("evaluate"),
         code=runs("evaluate"),
+        expected=expected,
     message:
         "detectors: evaluate {wildcards.detector} on fold {wildcards.fold}, seed {wildcards.seed}"
     script:

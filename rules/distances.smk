@@ -15,6 +15,7 @@ rule distance:
     params:
         settings=told("distance"),
         code=runs("distance"),
+        expected=expected,
         dask=dask,
     message:
         "distances: measure {wildcards.set} against every {wildcards.representative} ({wildcards.metric})"

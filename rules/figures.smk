@@ -25,6 +25,7 @@ for figure, job in PLAN.figures.items():
         params:
             settings=text(job.told),
             code=digest(job.script),
+            expected=expected,
         message:
             f"figures: draw {figure}"
         script:

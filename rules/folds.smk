@@ -16,6 +16,7 @@ rule fold:
     params:
         settings=told("fold"),
         code=runs("fold"),
+        expected=expected,
     message:
         "folds: deal the test images"
     script:

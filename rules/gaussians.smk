@@ -15,6 +15,7 @@ rule gaussian:
     params:
         settings=told("gaussian"),
         code=runs("gaussian"),
+        expected=expected,
         dask=dask,
     message:
         "gaussians: fit the classes' means and covariance at {wildcards.layer}"

@@ -15,6 +15,7 @@ rule medoid:
     params:
         settings=told("medoid"),
         code=runs("medoid"),
+        expected=expected,
         dask=dask,
     message:
         "medoids: find every class's medoid at {wildcards.layer}"

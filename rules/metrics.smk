@@ -22,6 +22,7 @@ rule summary:
     params:
         settings=told("summary"),
         code=runs("summary"),
+        expected=expected,
     message:
         "metrics: what the scores amount to, with intervals"
     script:

@@ -15,6 +15,7 @@ rule neighbour:
     params:
         settings=told("neighbour"),
         code=runs("neighbour"),
+        expected=expected,
         dask=dask,
     message:
         "neighbours: find the nearest reference images of {wildcards.set}"

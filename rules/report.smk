@@ -26,6 +26,7 @@ rule report:
     params:
         settings=told("report"),
         code=runs("report"),
+        expected=expected,
     message:
         "report: write one page of it all"
     script:

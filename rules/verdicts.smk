@@ -18,6 +18,7 @@ rule verdict:
     params:
         settings=told("verdict"),
         code=runs("verdict"),
+        expected=expected,
     message:
         "verdicts: what the attacks did to every image"
     script:

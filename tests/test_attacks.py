@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import asked
-from detour import attacks, datasets, images, methods, store
+from detour import attacks, datasets, images, methods, states, store
 from detour.attacks import adversarial, gradients
 from detour.attacks.batch import Batch
 from detour.classifiers import Classifier
@@ -614,6 +614,29 @@ def test_an_image_that_cannot_be_decoded_is_no_start(trained):
             return datasets.Labelled([broken, good], np.zeros(2, int), ["a.png", "b.png"])
 
     np.testing.assert_array_equal(attacks.start_of(net, Reference(), "a", c), good[0])
+
+
+def test_images_that_a_saturated_network_leaves_as_they_are_are_told(resnet, originals, made, caplog):
+    """Softmax is 1 in floats, and the gradient 0: the network would look robust."""
+    state = states.load(resnet)
+    for name in ("network.fc.weight", "network.fc.bias"):
+        state["state"][name] *= 1e6
+    saturated = resnet.with_name("saturated.pt")
+    states.save(saturated, saturated, state, made)
+    path = originals(10)
+    caplog.set_level(logging.WARNING)
+    attack = entry("fgsm", 8, "none")
+    unchanged = perturb(saturated, path, made, attack=attack)["images"][:] == store.read(path)["images"][:]
+    count = unchanged.all((1, 2, 3)).sum()
+    # Where it is right: the gradient of a loss that is not 0 is none.
+    net = attacks.classifiers.load(saturated, torch.device("cpu"))
+    group = store.read(path)
+    assert count == (seen(net, group["images"][:]) == group["label"][:]).sum() > 0
+    assert f"a: {count} of 10 images are as they were: their gradient is 0" in caplog.text
+    caplog.clear()
+    perturb(resnet, path, made, attack=attack)
+    perturb(resnet, path, made, attack=entry("fgsm", 0, "none"))
+    assert "as they were" not in caplog.text
 
 
 def test_hop_skip_jump_asks_for_its_dataset(resnet, originals, made):

@@ -278,15 +278,15 @@ TWICE = [
 @pytest.mark.parametrize(("text", "message"), TWICE)
 def test_a_key_that_stands_twice_is_told_with_both_lines(tmp_path, text, message):
     (tmp_path / "a.yaml").write_text(text)
-    (line,) = config.repeated(tmp_path / "a.yaml")
+    (line,) = config.misread(tmp_path / "a.yaml")
     assert re.search(rf"a\.yaml, {message}", line)
 
 
 def test_no_file_of_the_project_has_a_key_twice(tmp_path):
     for path in [ROOT / "config.yaml", *(ROOT / "presets").glob("*.yaml")]:
-        assert config.repeated(path) == []
+        assert config.misread(path) == []
     (tmp_path / "empty.yaml").touch()
-    assert config.repeated(tmp_path / "empty.yaml") == []
+    assert config.misread(tmp_path / "empty.yaml") == []
 
 
 @pytest.mark.parametrize("method", ["knn", "knn_distance"])
@@ -439,3 +439,85 @@ def test_jobs_read_from_such_paths(in_brackets):
         "results/odd/activations/reference/0.zarr.zip", "results/odd/activations/NA.zarr.zip"
     )
     assert ran.returncode == 0, ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: 010", "line 1: `seed`: found 010, which YAML reads as 8; write 8"),
+        ("folds:\n  count: 1:30", "line 2: `folds.count`: found 1:30, which YAML reads as 90"),
+        ("batch_size: 0b101", "found 0b101, which YAML reads as 5"),
+        ("metrics: {base_rate: 0:0.5}", "`metrics.base_rate`: found 0:0.5, which YAML reads as 0.5"),
+        ("seeds: [1, 0_7]", r"`seeds\[1\]`: found 0_7, which YAML reads as 7"),
+        ("dask:\n  options:\n    walltime: 1:00:00", "`dask.options.walltime`: found 1:00:00, .* or '1:00:00' in quotes"),
+    ],
+)  # fmt: skip
+def test_a_number_of_another_base_is_told_with_what_yaml_reads(tmp_path, text, message):
+    (tmp_path / "a.yaml").write_text(text)
+    (line,) = config.misread(tmp_path / "a.yaml")
+    assert re.search(message, line)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["seed: 10", "lr: 0.01", "lr: 1e-3", "n: 1_000", "n: 0x10", "a: '010'", "n: 0", "n: -0.5", "t: a:b"],
+)
+def test_a_number_that_is_what_it_looks_like_is_none(tmp_path, text):
+    (tmp_path / "a.yaml").write_text(text)
+    assert config.misread(tmp_path / "a.yaml") == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("attacks", 0, "eps"), "8", "found the text '8', expected a number: write 8$"),
+        (("seed",), "1e3", "found the text '1e3', expected a number; YAML reads 1e-3 as text: write 1000$"),
+        (("attacks", 0, "eps"), "1.5", "found '1.5', expected integer"),
+        (("metrics",), {"base_rate": "0.5"}, "found the text '0.5', expected a number: write 0.5$"),
+    ],
+)
+def test_a_number_in_quotes_is_told_as_what_the_key_takes(path, value, message):
+    with pytest.raises(ConfigError, match=message):
+        load(changed(BASE, path, value))
+
+
+def test_capitals_with_an_ending_or_a_folder_are_a_file(tmp_path):
+    torch.save({}, tmp_path / "BEST.PT")
+    for weights in (str(tmp_path / "BEST.PT").upper(), str(tmp_path / "BEST.PT")):
+        assert config.load(BASE).classifier.model_copy(update={"weights": weights}).from_file
+    assert not config.load(BASE).classifier.model_copy(update={"weights": "IMAGENET1K_V1"}).from_file
+
+
+def test_fewer_classes_than_shards_are_no_mistake_of_who_did_not_ask_for_shards(folders):
+    dataset = {"name": "image_folder"} | {k: v for k, v in folders["image_folder"].items() if k != "shards"}
+    plain = BASE | {"adaptive": {}, "figures": {}}
+    assert load(plain | {"dataset": dataset})["dataset"]["shards"] == 2
+    with pytest.raises(ConfigError, match="dataset.shards: found 4, allowed: at most one per class, 2"):
+        load(plain | {"dataset": dataset | {"shards": 4}})
+
+
+@pytest.mark.parametrize("method", ["mahalanobis", "fisher", "fisher_mlp"])
+def test_one_reference_image_a_class_has_no_covariance(folders, method):
+    settings = BASE | {"adaptive": {}, "figures": {}, "detectors": [{"name": "d", "method": method}]}
+    dataset = {"name": "image_folder"} | folders["image_folder"]
+    load(settings | {"dataset": dataset | {"per_class": 2}})
+    with pytest.raises(ConfigError, match=rf"detectors\[0\]: {method} needs the covariance"):
+        load(settings | {"dataset": dataset | {"per_class": 1}})
+
+
+def test_a_class_that_only_looks_the_same_is_told_so(tmp_path):
+    for part, name in (("reference", "caf\u00e9"), ("reference", "b"), ("test", "cafe\u0301"), ("test", "b")):
+        for i in range(10):
+            path = tmp_path / part / name / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    dataset = {
+        "name": "image_folder",
+        "reference": str(tmp_path / "reference"),
+        "test": str(tmp_path / "test"),
+        "crop": 8,
+    }
+    with pytest.raises(
+        ConfigError, match=r"spelled with other characters \('cafe.u0301', expected 'caf.xe9'\)"
+    ):
+        load(BASE | {"dataset": dataset})

@@ -3,6 +3,7 @@
 import io
 import os
 import resource
+import shutil
 import signal
 import socket
 import struct
@@ -431,6 +432,18 @@ def begin(tree: Path, **changes) -> dict:
     """What the workflow does before any job: the configuration, and what its files hold."""
     whole = config.load(section(tree, **changes))
     return manifest.contents(whole, tree / "results/x/contents.json", again=True, say=print)
+
+
+def test_files_that_are_in_two_classes_of_the_reference_are_told(tree):
+    shutil.copy(tree / "reference/cat/0.png", tree / "reference/dog/copy.png")
+    (line,) = begin(tree)["copied"]
+    assert line == "dataset.reference: 1 files are in two classes: dog/copy.png = one of cat"
+
+
+def test_a_class_that_is_another_one_again_is_an_error(tree):
+    (tree / "reference/lynx").symlink_to(tree / "reference/cat")
+    with pytest.raises(ConfigError, match="the classes cat and lynx have the same files"):
+        begin(tree)
 
 
 def pipe(path: Path) -> None:

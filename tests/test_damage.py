@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 import zarr
 
-from detour import states, store, tables
+from conftest import SMALL
+from detour import identity, states, store, tables
 
 # An artefact of each kind in the small run, with what is put in its place: a sibling of the same form.
 KINDS = {
@@ -175,3 +176,25 @@ def test_a_text_of_a_table_comes_back_as_it_was(write_table, name):
 def test_a_table_without_rows_comes_back(write_table):
     table = pd.DataFrame({"n": np.empty(0, np.int64), "score": np.empty(0)})
     pd.testing.assert_frame_equal(tables.read(write_table("a", table)), table)
+
+
+def test_a_backup_of_another_configuration_s_run_is_refused(copied):
+    """Its name, its sources and its seal are right: what it was asked to be is not."""
+    step = copied.results / "images/step.zarr.zip"
+    older = shutil.copy(step, copied.folder / "older.zarr.zip")
+    copied.settings["attacks"][0]["eps"] = 24
+    ran = copied.snakemake(str(step.relative_to(copied.folder)))
+    assert ran.returncode == 0, ran.stdout
+    shutil.copy(older, step)
+    ran = copied.snakemake("results/small/activations/step.zarr.zip")
+    assert ran.returncode != 0
+    assert re.search(r"step.zarr.zip: was made with other settings than this run's, .*'eps': 32", ran.stdout)
+
+
+def test_what_was_asked_for_is_what_every_kind_of_artefact_says(finished):
+    from test_plan import planned
+
+    for path, job in planned(SMALL).expected.items():
+        file = finished.results / path.removeprefix("<run>/")
+        if file.suffix in (".zip", ".pt"):
+            assert identity.asked(store.attributes(file)["settings"]) == identity.asked(job.told), path

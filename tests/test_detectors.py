@@ -578,6 +578,34 @@ def test_lid_refuses_a_batch_that_cannot_be_drawn(run):
         asked.detector("lid", batch=20, k=[7, 21], c=[1]).fit(*part, seed=0)
 
 
+def test_a_copy_of_a_training_image_is_not_its_neighbour(run, write_store):
+    """At distance 0, which no test image has: the dimension of nearly all genuine ones in training would be 0."""
+    twice = np.repeat(np.arange(120), 2)
+    names = [*LAYERS, "predicted", "label", "logits"]
+    copied = {
+        name: write_store(
+            f"twice-{name}", {a: store.read(path)[a][:][twice] for a in names}, layers=list(LAYERS)
+        )
+        for name, path in run.activations.items()
+    }
+    double = Run(activations=copied)
+    train, validation = Versions(double, np.arange(160)), Versions(double, np.arange(160, 200))
+    detector = asked.detector("lid", batch=80, k=[7], c=[1])
+    detector.fit(train, validation, seed=0)
+    genuine = Versions(double, np.arange(160), ["original"])
+    assert (detector.tried(genuine, [7])[7] > 0).all()
+
+
+def test_the_largest_probability_keeps_its_order_where_it_is_1(run):
+    """Of margins of the logits of which 1 less the probability is 0 in floats of 64 bits."""
+    test = Versions(run, TEST)
+    test.logits = np.zeros((len(test.source), C), np.float32)
+    test.logits[:, 0] = np.where(test.adversarial, 60, 120)
+    score = asked.detector("max_softmax").score(test)
+    assert roc_auc_score(test.adversarial, score) == 1
+    np.testing.assert_allclose(score, (C - 1) * np.exp(-test.logits[:, 0].astype(float)), rtol=1e-12)
+
+
 @pytest.mark.parametrize("scale", [1, 500])
 def test_confidence_by_its_formulas(run, scale):
     """Of logits that overflow, too."""

@@ -142,3 +142,13 @@ def test_what_was_seen_of_the_images_is_said_at_the_top(finished, write_store, t
         "r/<b>\\xff.png: cannot be decoded",
     ):
         assert said in text
+
+
+@pytest.mark.parametrize("change", ["swapped", "cut", "empty"])
+def test_a_figure_that_is_another_or_not_whole_is_refused(tmp_path, finished, change):
+    roc = (finished.results / "figures/roc.svg").read_bytes()
+    other = (finished.results / "figures/tsne.svg").read_bytes()
+    path = tmp_path / "roc.svg"
+    path.write_bytes({"swapped": other, "cut": roc[:-100], "empty": b""}[change])
+    with pytest.raises(ValueError, match="roc.svg: is cut, or another figure than roc; delete it"):
+        report._embedded(path)

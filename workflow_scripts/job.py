@@ -4,7 +4,7 @@ import json
 import sys
 from typing import Any
 
-from detour import logs
+from detour import logs, store
 from detour.store import Made
 
 
@@ -14,6 +14,7 @@ def begin(snakemake: Any) -> tuple[dict[str, Any], Made]:
     Jobs that compute on Dask are told its options as `dask`.
     """
     logs.to_file(snakemake.log[0])
+    store.as_asked(snakemake.input, json.loads(snakemake.params.get("expected", "{}")))
     settings = json.loads(snakemake.params.get("settings", "{}"))
     threads = settings.pop("threads", None)
     made = Made(settings.copy(), snakemake.params.code, threads or snakemake.threads)

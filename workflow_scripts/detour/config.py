@@ -7,6 +7,7 @@ layers of a model) is asked in a separate process and remembered.
 import json
 import math
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -29,6 +30,8 @@ from detour.options.explained import explained
 from detour.options.run import Run
 from detour.spelling import unknown
 from detour.weights import WEIGHTS
+
+NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 # Files that a job has open beside its stores: libraries, sockets of Dask, its log.
 OTHER_FILES = 256
@@ -67,11 +70,14 @@ def load(settings: dict[str, Any]) -> Run:
         raise ConfigError(explained(error, Run)) from None
     if problems := _contradictions(run):
         raise ConfigError(problems)
-    return run
+    return run.model_copy(update={"dataset": run.dataset.fitting()})
 
 
-def repeated(path: str | Path) -> list[str]:
-    """Lines on keys that stand twice in one mapping of a YAML or JSON file, whose last alone would count.
+def misread(path: str | Path) -> list[str]:
+    """Lines on what YAML takes for something else than it looks like.
+
+    That are keys that stand twice in one mapping of a YAML or JSON file, whose last alone would count, and
+    numbers of another base than ten: 010 is 8, and 1:30 is 90.
 
     Parameters
     ----------
@@ -81,13 +87,24 @@ def repeated(path: str | Path) -> list[str]:
     with Path(path).open(encoding="utf-8") as file:
         # JSON is YAML, but for tabs between its tokens.
         root = yaml.compose(file.read().replace("\t", " "), Loader=yaml.SafeLoader)
-    return [f"{path}, {line}" for line in _repeated_keys(root, "")] if root else []
+    return [f"{path}, line {line}" for line in _misread(root, "")] if root else []
 
 
-def _repeated_keys(node: yaml.Node, key: str) -> Iterator[str]:
-    if isinstance(node, yaml.SequenceNode):
+# Of YAML 1.1, octal, binary and sexagesimal; 0x is what it looks like.
+OTHER_BASE = re.compile(r"[-+]?(0[0-9_]+|0b[01_]+|[0-9_]+(:[0-9_]+)+(\.[0-9_]*)?)")
+
+
+def _misread(node: yaml.Node, key: str) -> Iterator[str]:
+    if isinstance(node, yaml.ScalarNode):
+        if node.tag in NUMBERS and OTHER_BASE.fullmatch(node.value):
+            number = yaml.safe_load(node.value)
+            yield (
+                f"{node.start_mark.line + 1}: `{key}`: found {node.value}, which YAML reads as {number};"
+                f" write {number}, or '{node.value}' in quotes where it is text"
+            )
+    elif isinstance(node, yaml.SequenceNode):
         for i, entry in enumerate(node.value):
-            yield from _repeated_keys(entry, f"{key}[{i}]")
+            yield from _misread(entry, f"{key}[{i}]")
     elif isinstance(node, yaml.MappingNode):
         first: dict[str, int] = {}
         for name, value in node.value:
@@ -95,11 +112,11 @@ def _repeated_keys(node: yaml.Node, key: str) -> Iterator[str]:
             inner = f"{key}.{name.value}".lstrip(".")
             if name.value in first:
                 yield (
-                    f"line {line}: `{inner}` stands for the second time, after line {first[name.value]},"
+                    f"{line}: `{inner}` stands for the second time, after line {first[name.value]},"
                     " expected once; join the two"
                 )
             first[name.value] = line
-            yield from _repeated_keys(value, inner)
+            yield from _misread(value, inner)
 
 
 def layers(run: Run, remembered: Path) -> list[str]:
@@ -245,13 +262,14 @@ def _images(run: Run) -> Iterator[str]:
         yield from problems
         return
     yield from _nearest(run)
+    yield from _covariance(run)
     try:
         counts = dataset.test_counts()
     except ValueError as error:
         yield from str(error).splitlines()
         return
     classes = len(dataset.classes)
-    if dataset.shards > classes:
+    if dataset.fitting().shards > classes:
         yield f"dataset.shards: found {dataset.shards}, allowed: at most one per class, {classes}"
     total, where = sum(counts.values()), min(counts, key=lambda name: counts[name])
     fpr = run.adaptive.fpr
@@ -273,6 +291,18 @@ def _images(run: Run) -> Iterator[str]:
     for i, detector in enumerate(run.detectors):
         for key, problem in detector.problems(training):
             yield f"detectors[{i}].{key}: {problem}"
+
+
+def _covariance(run: Run) -> Iterator[str]:
+    """Where a covariance is asked for, and there is one image a class, about whose mean nothing varies."""
+    reading = [i for i, d in enumerate(run.detectors) if {"gaussians", "joint"} & set(d.reads)]
+    classes = len(run.dataset.classes)
+    if reading and run.dataset.reference_count(enough=classes + 1) <= classes:
+        for i in reading:
+            yield (
+                f"detectors[{i}]: {run.detectors[i].method} needs the covariance of the reference, which one"
+                " image of each class does not have; add reference images, or leave the detector out"
+            )
 
 
 def _nearest(run: Run) -> Iterator[str]:

@@ -35,8 +35,8 @@ def planned(
     for place in (Path.cwd(), Path(__file__).parents[2]):
         folders.refuse_braces(place)
     # Of two sections of one name, Snakemake takes the last.
-    if first and (twice := [line for path in files for line in config.repeated(path)]):
-        raise config.ConfigError(twice)
+    if first and (wrong := [line for path in files for line in config.misread(path)]):
+        raise config.ConfigError(wrong)
     run = config.load(settings)
     config.allow_files(run)
     folder = Path("results", run.run)

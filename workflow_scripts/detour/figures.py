@@ -507,5 +507,6 @@ def draw(name: str, svg: str | Path, pdf: str | Path, inputs: dict[str, Any], **
         figure = FIGURES[name](**inputs, **settings)
         for path, dates in ((svg, {"Date": None}), (pdf, {"CreationDate": None})):
             with written(path) as part:
-                figure.savefig(part, metadata=dates, dpi=200)
+                # The report looks for the title, so that no figure stands in another's place.
+                figure.savefig(part, metadata=dates | {"Title": name}, dpi=200)
         plt.close(figure)

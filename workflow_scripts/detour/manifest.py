@@ -162,12 +162,25 @@ def _compared(run: Run, tested: list[Group], reference: Iterable[Group]) -> dict
             of_class[group.label[name]][name] = digest
             if first.setdefault(digest, name) != name:
                 copied.append(f"{shown(name)} = {shown(first[digest])}")
+    problems: list[str] = []
     digests: list[str] = []
     leaked: list[str] = []
-    for group in reference:
+    # By a number of the content, not its text: of ImageNet there are a million.
+    classes: dict[int, int] = {}
+    again: list[str] = []
+    alike: dict[frozenset[str], int] = {}
+    names = run.dataset.classes
+    for c, group in enumerate(reference):
         digests.append(group.digest)
+        for name, digest in group.files.items():
+            if (other := classes.setdefault(int(digest, 16), c)) != c:
+                again.append(f"{shown(name)} = one of {shown(names[other])}")
+        if (other := alike.setdefault(frozenset(group.files.values()), c)) != c:
+            problems.append(
+                f"dataset.reference: the classes {shown(names[other])} and {shown(names[c])} have the same"
+                " files; remove or mend one of them"
+            )
         leaked += [f"{shown(first[d])} = {shown(name)}" for name, d in group.files.items() if d in first]
-    problems = []
     dataset: Any = run.dataset
     if leaked:
         leak = (
@@ -199,7 +212,14 @@ def _compared(run: Run, tested: list[Group], reference: Iterable[Group]) -> dict
     return {
         "reference": digests,
         "leaked": leaked,
-        "copied": [f"dataset.test: {folders.copies_note(copied)}"] if copied else [],
+        "copied": [
+            *([f"dataset.test: {folders.copies_note(copied)}"] if copied else []),
+            *(
+                [f"dataset.reference: {len(again)} files are in two classes: {listed(again)}"]
+                if again
+                else []
+            ),
+        ],
     }
 
 

@@ -378,6 +378,19 @@ class Plan:
         told = {"config": self.run.model_dump(exclude={"dask"}), "notes": self.contents["leaked"]}
         return Job("report.py", reads, told)
 
+    @cached_property
+    def expected(self) -> dict[str, Job]:
+        """The job that makes an artefact, by its path."""
+        beside = {
+            table("verdicts"): [table("outcomes")],
+            table("scores"): [table(name) for name in ("histories", "metrics", "summary")],
+        }
+        found: dict[str, Job] = {}
+        for path, job in self.jobs():
+            history = path.replace("/model.pt", "/history.zarr.zip")
+            found |= dict.fromkeys([path, history, *beside.get(path, [])], job)
+        return found
+
     def jobs(self) -> Iterator[tuple[str, Job]]:
         """Every job of a run, with the first of what it writes, after those that it reads from."""
         yield self.classifier_path, self.classifier()

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from detour import chance, folders, store, tables
 from detour.artefacts import written
 from detour.config import warnings
+from detour.errors import InputError
 from detour.histories import warnings as unlearned
 from detour.options.run import Run
 from detour.protocols import ALL
@@ -104,7 +105,10 @@ def odds(rate: float) -> str:
 
 
 def _embedded(path: str | Path) -> Markup:
-    return Markup("data:image/svg+xml;base64," + base64.b64encode(Path(path).read_bytes()).decode())
+    drawn, name = Path(path).read_bytes(), Path(path).stem
+    if f"<dc:title>{name}</dc:title>".encode() not in drawn or not drawn.rstrip().endswith(b"</svg>"):
+        raise InputError(f"{path}: is cut, or another figure than {name}; delete it and run again")
+    return Markup("data:image/svg+xml;base64," + base64.b64encode(drawn).decode())
 
 
 def _measured(metrics: pd.DataFrame) -> dict[str, Any]:

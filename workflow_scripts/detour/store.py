@@ -14,7 +14,7 @@ import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -31,6 +31,8 @@ from zarr.storage import WrapperStore, ZipStore
 
 from detour.artefacts import written
 from detour.errors import InputError
+from detour.identity import asked, identity
+from detour.spelling import quoted
 
 # A chunk of a few MB is read in a few ms and costs little beside a batch of images in memory.
 CHUNK_BYTES = 4 * 2**20
@@ -46,11 +48,6 @@ ORIGINAL = "original"
 
 # The target of an attack that aims at no class.
 NO_TARGET = -1
-
-# Folders of a run that have artefacts.
-STAGES = (
-    "activations", "adaptive", "detectors", "distances", "gaussians", "images", "medoids", "neighbours",
-)  # fmt: skip
 
 LIBRARIES = ("cleverhans", "dask", "numpy", "scikit-learn", "scipy", "torch", "torchvision", "zarr")
 
@@ -138,20 +135,6 @@ def attributes_of(made: Made, sources: Iterable[str | Path] = (), **attributes: 
     }
 
 
-def identity(path: str | Path) -> str:
-    """Which artefact a file is: its path under `results/`, the run first; elsewhere its folder and name."""
-    parts = Path(path).absolute().parts
-    below = [i for i, part in enumerate(parts[:-1]) if part == "results" and not _named_so(parts, i)]
-    return "/".join(parts[below[-1] + 1 :] if below else parts[-2:])
-
-
-def _named_so(parts: Sequence[str], i: int) -> bool:
-    """Whether a run or a detector is called `results`, so that this part of a path is no folder of runs."""
-    of_detector = i > 2 and parts[i - 3] == "results" and parts[i - 1] in ("detectors", "adaptive")
-    is_run = i > 0 and parts[i - 1] == "results" and (i + 2 == len(parts) or parts[i + 1] in STAGES)
-    return of_detector or is_run
-
-
 def lineage(paths: Iterable[str | Path]) -> dict[str, str]:
     """Digests of artefacts and of all that they were made from, by `identity`.
 
@@ -173,6 +156,30 @@ def lineage(paths: Iterable[str | Path]) -> dict[str, str]:
                     f" ({known}); one of them was replaced: delete {path} and {by} and run again"
                 )
     return {name: known for name, (known, _) in found.items()}
+
+
+def as_asked(paths: Iterable[str | Path], expected: Mapping[str, str]) -> None:
+    """Refuse artefacts that were made with other settings than the configuration has.
+
+    Such as a backup of an earlier run that was put back: what it is called and made from is right.
+
+    Parameters
+    ----------
+    expected
+        By `identity`, the digest of its settings (`asked`); others are not looked at.
+
+    Raises
+    ------
+    ValueError
+        With the file and its settings.
+    """
+    for path in paths:
+        wanted = expected.get(identity(path))
+        if wanted and (found := attributes(path).get("settings")) is not None and asked(found) != wanted:
+            raise InputError(
+                f"{path}: was made with other settings than this run's, {quoted(found)}; delete it and run"
+                " again"
+            )
 
 
 def attributes(path: str | Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from detour.classifiers import Classifier
 from detour.datasets import Known
 from detour.errors import InputError, RunError
 from detour.images import targets
-from detour.logs import progress
+from detour.logs import logger, progress
 from detour.options.attacks import Attack
 from detour.seeds import draw
 from detour.store import NO_TARGET, Made
@@ -180,9 +180,10 @@ def perturb(
     target = original["target"][:]
     if attack.aim == "random":
         target = targets(label, len(original.attrs["classes"]), seed, f"target of {attack.name}", keys)
-    n = len(label)
+    n, still = len(label), 0
 
     def blocks() -> Iterator[dict[str, np.ndarray]]:
+        nonlocal still
         starts = range(0, n, batch_size)
         for start in progress(starts, len(starts), f"{attack.name}: batches of {batch_size}"):
             rows = slice(start, start + batch_size)
@@ -196,6 +197,7 @@ def perturb(
             except RuntimeError as error:
                 where = f"{images}, sources {source[rows][0]} to {source[rows][-1]}"
                 raise RunError(f"{where}: {error}") from error
+            still += int((perturbed == original["images"][rows]).all((1, 2, 3)).sum())
             yield {
                 "images": perturbed,
                 "predicted": predicted,
@@ -207,6 +209,12 @@ def perturb(
     attributes = {"classes": original.attrs["classes"], "device": str(net.mean.device)}
     with store.create(out, made, [classifier, images], **attributes) as group:
         store.write(group, blocks())
+    if still and attack.budget:
+        logger.warning(
+            "%s: %d of %d images are as they were: their gradient is 0, as where logits are so far apart that"
+            " softmax is 1, or what changed was rounded away; figures of it make the network look robust",
+            attack.name, still, n,
+        )  # fmt: skip
 
 
 @torch.inference_mode()

@@ -3,7 +3,7 @@
 from typing import Any, Self
 
 import numpy as np
-from scipy.special import logsumexp, softmax
+from scipy.special import logsumexp
 
 from detour import areas
 from detour.detectors.versions import Versions
@@ -23,7 +23,10 @@ class MaxSoftmax:
         return [{"validation_auc": areas.auc(validation.adversarial, self.score(validation))}]
 
     def score(self, versions: Versions) -> np.ndarray:
-        return 1 - softmax(versions.logits.astype(np.float64), axis=1).max(1)
+        # Not 1 - the largest, which is 0 for all logits that are far apart.
+        logits = np.sort(versions.logits.astype(np.float64), axis=1)
+        others = np.exp(logits[:, :-1] - logits[:, -1:]).sum(1)
+        return others / (1 + others)
 
     def state(self) -> dict[str, Any]:
         return {}

@@ -134,13 +134,30 @@ class LID(WithNeighbours):
     def tried(self, versions: Versions, k: list[int]) -> dict[int, np.ndarray]:
         own = versions.source[:, None] == self.sources.numpy()
         own[~own.any(1), -1] = True
+        left_out = own | self._copies(versions)
+        # Where nearly all images are alike, they are no copies.
+        if (len(self.sources) - left_out.sum(1)).min() < max(k):
+            left_out = own
         found: dict[int, list[np.ndarray]] = {n: [] for n in k}
         for layer, genuine in self.genuine.items():
             r = distances(versions.activations(layer), genuine.numpy())
-            r = np.sort(r[~own].reshape(len(r), -1), axis=1)
+            r = np.sort(np.where(left_out, np.inf, r), axis=1)
             for n in k:
                 found[n].append(dimension(r[:, :n]))
         return {n: np.stack(columns, axis=1) for n, columns in found.items()}
+
+    def _copies(self, versions: Versions) -> np.ndarray:
+        """Which of the batch is the same image under another number: bool [m, batch + 1].
+
+        A copy of a training image would be its neighbour at distance 0, which no test image has.
+        """
+        same = np.ones((len(versions.source), len(self.sources)), dtype=bool)
+        for layer, genuine in self.genuine.items():
+            numbers = {row.tobytes(): i for i, row in enumerate(genuine.numpy())}
+            first = np.array([numbers[row.tobytes()] for row in genuine.numpy()])
+            found = [numbers.get(row.tobytes(), -1) for row in versions.activations(layer)]
+            same &= np.array(found)[:, None] == first
+        return same
 
     def state(self) -> dict[str, Any]:
         return super().state() | {"sources": self.sources, "genuine": self.genuine}

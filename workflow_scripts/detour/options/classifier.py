@@ -1,5 +1,6 @@
 """Classifier: options of the network whose images are attacked."""
 
+from re import fullmatch
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -54,4 +55,4 @@ class Classifier(Options):
     @property
     def from_file(self) -> bool:
         """Whether `weights` means a file; names of weights are in capitals."""
-        return self.weights not in ("train", "untrained") and not self.weights.isupper()
+        return self.weights not in ("train", "untrained") and not fullmatch("[A-Z0-9_]+", self.weights)

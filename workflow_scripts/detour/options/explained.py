@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from detour.options.base import Options
+from detour.options.base import Options, shortest
 from detour.spelling import quoted, unknown
 
 # What a bound is called, by the kind of the error and the name of the bound in it.
@@ -85,10 +85,10 @@ def _line(error: ErrorDetails, schema: dict[str, Any]) -> str:
             wanted = f"expected text; write it in quotes{meaning}"
             return f"{name}: found {found}, which YAML reads as {read}, {wanted}"
         case "int_type" | "float_type" if isinstance(found, str) and _is_number(found):
-            return (
-                f"{name}: found the text {found!r}, expected a number; YAML reads 1e-3 as text: write"
-                f" {float(found)!r}"
-            )
+            number = shortest(float(found))
+            if kind == "float_type" or isinstance(number, int):
+                read = "; YAML reads 1e-3 as text" if "e" in found.lower() else ""
+                return f"{name}: found the text {found!r}, expected a number{read}: write {number!r}"
     return f"{name}: found {quoted(found)}, expected {' or '.join(_types(rule)) or error['msg']}{meaning}"
 
 

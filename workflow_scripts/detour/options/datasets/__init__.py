@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 from pydantic import Field
 
@@ -59,6 +59,12 @@ class Dataset(Options):
     def problems(self) -> list[str]:
         """What is wrong, a line each; the other methods hold for a dataset without problems."""
         return []
+
+    def fitting(self) -> Self:
+        """This dataset with at most a shard a class, where their number is the default."""
+        if "shards" in self.model_fields_set:
+            return self
+        return self.model_copy(update={"shards": min(self.shards, len(self.classes))})
 
     def notes(self) -> list[str]:
         """What to say before a run starts, which does not stop it."""

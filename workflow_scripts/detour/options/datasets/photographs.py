@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal
+from unicodedata import normalize
 
 from pydantic import Field
 
@@ -94,11 +95,7 @@ class ImageFolder(Photographs):
     def test_counts(self) -> dict[str, int]:
         problems, known = list(of_classes(self.test, "test")), self.classes
         found = [] if problems else folders.classes(self.test)
-        problems += [
-            unknown(f"dataset.test: class {name!r} has no reference images", name, known)
-            for name in found
-            if name not in known
-        ]
+        problems += [_other(name, known) for name in found if name not in known]
         if problems:
             raise InputError("\n".join(problems))
         try:
@@ -168,6 +165,17 @@ class Nips2017(Photographs):
             f"dataset.test: {len(missing)} of {len(images) + len(missing)} listed images are missing and"
             f" left out: {listed(missing)}"
         ]
+
+
+def _other(name: str, known: list[str]) -> str:
+    """What is wrong with a class of the test that the reference does not have."""
+    same = [other for other in known if normalize("NFC", other) == normalize("NFC", name)]
+    if same:
+        return (
+            f"dataset.test: class {name!r} looks like the reference's, and is spelled with other characters"
+            f" ({name!a}, expected {same[0]!a}), as macOS writes them; rename one of the two"
+        )
+    return unknown(f"dataset.test: class {name!r} has no reference images", name, known)
 
 
 def of_classes(folder: str, key: str) -> Iterator[str]:

@@ -129,6 +129,7 @@ def contents(run: Run, remembered: Path, *, again: bool, say: Callable[[str], No
 class Group(NamedTuple):
     """Images of a folder: their digest together, and each one's and its class by what people know it by."""
 
+    folder: Path
     digest: str
     files: dict[str, str]
     label: dict[str, int]
@@ -140,6 +141,7 @@ def groups(found: Iterable[Images], manifest: Manifest) -> Iterator[Group]:
         files = manifest.digests(images.folder, images.about)
         about = [images.under, [[name, images.about[name], digest] for name, digest in files.items()]]
         yield Group(
+            images.folder,
             _short(about),
             {images.under + name: digest for name, digest in files.items()},
             {images.under + name: images.about[name][0] for name in files},
@@ -169,13 +171,17 @@ def _compared(run: Run, tested: list[Group], reference: Iterable[Group]) -> dict
     classes: dict[int, int] = {}
     again: list[str] = []
     alike: dict[frozenset[str], int] = {}
-    names = run.dataset.classes
+    names, places = run.dataset.classes, list[Path]()
     for c, group in enumerate(reference):
         digests.append(group.digest)
+        # Classes may share a file, which then is no copy.
+        places.append(group.folder)
         for name, digest in group.files.items():
-            if (other := classes.setdefault(int(digest, 16), c)) != c:
+            other = classes.setdefault(int(digest, 16), c)
+            if places[other] != group.folder:
                 again.append(f"{shown(name)} = one of {shown(names[other])}")
-        if (other := alike.setdefault(frozenset(group.files.values()), c)) != c:
+        other = alike.setdefault(frozenset(group.files.values()), c)
+        if places[other] != group.folder:
             problems.append(
                 f"dataset.reference: the classes {shown(names[other])} and {shown(names[c])} have the same"
                 " files; remove or mend one of them"

@@ -667,6 +667,19 @@ def test_images_left_out_of_training_are_named_once(tree, caplog):
         )
 
 
+def test_a_classifier_is_trained_on_files(tree, made):
+    """To its end, the statistics of batch norm included, with a file that cannot be decoded."""
+    broken = tree / "reference/dog/0.png"
+    broken.write_bytes(broken.read_bytes()[:50])
+    classifiers.prepare(
+        tree / "classifier.pt", model="small_resnet", weights="train", mean=[0.5] * 3, std=[0.5] * 3, classes=2,
+        training=Training(epochs=2, batch_size=4, lr=0.01), dataset=asked.folder(reference=str(tree / "reference"), crop=32),
+        made=made,
+    )  # fmt: skip
+    net = classifiers.load(tree / "classifier.pt", torch.device("cpu"))
+    assert net(torch.rand(3, 3, 32, 32)).isfinite().all()
+
+
 def test_orientation_is_counted_for_the_log_and_the_store(tree, made, caplog):
     exif = Image.Exif()
     exif[0x0112] = 6

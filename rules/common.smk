@@ -27,7 +27,6 @@ if re.search(r"[\s\"'\\$&;|<>()*?\[\]`#!{}~]", sys.executable):
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from detour import code, console
-from detour.identity import asked, identity
 from detour.plan import REPRESENTATIVES, csv, table
 
 try:
@@ -69,20 +68,12 @@ def told(stage):
     return lambda wildcards: text(planned(stage, wildcards).told)
 
 
-@cache
-def digest(script, *methods):
-    """What the code of a job means, and which libraries its numbers are from."""
-    versions = code.libraries(SCRIPTS / script, *methods).items()
-    used = (f"{name} {version}" for name, version in versions)
-    return ", ".join([code.digest(SCRIPTS / script, *methods), *used])
-
-
 def runs(stage):
     """Which code it runs."""
 
     def digest_of(wildcards):
         job = planned(stage, wildcards)
-        return digest(job.script, *job.methods)
+        return code.meaning(SCRIPTS / job.script, *job.methods)
 
     return digest_of
 
@@ -96,21 +87,9 @@ def text(settings):
     )
 
 
-@cache
-def settings_of():
-    """Digests of what the run's artefacts are made with, by what they are."""
-    prefix = f"{PLAN.run.run}/"
-    return {
-        path.replace("<run>/", prefix): asked(job.told)
-        for path, job in PLAN.expected.items()
-    }
-
-
 # A function of `input`, so that it reruns nothing: Snakemake does not compare its value.
 def expected(wildcards, input):
-    known = settings_of()
-    read = {path: known.get(identity(path)) for path in input}
-    return json.dumps({identity(path): found for path, found in read.items() if found})
+    return text(PLAN.expected(input))
 
 
 GPU = 0 if PLAN.run.device == "cpu" else 1

@@ -24,7 +24,7 @@ for figure, job in PLAN.figures.items():
             runtime=growing(10),
         params:
             settings=text(job.told),
-            code=digest(job.script),
+            code=code.meaning(SCRIPTS / job.script),
             expected=expected,
         message:
             f"figures: draw {figure}"

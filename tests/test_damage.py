@@ -194,7 +194,7 @@ def test_a_backup_of_another_configuration_s_run_is_refused(copied):
 def test_what_was_asked_for_is_what_every_kind_of_artefact_says(finished):
     from test_plan import planned
 
-    for path, job in planned(SMALL).expected.items():
+    for path, job in planned(SMALL).makers.items():
         file = finished.results / path.removeprefix("<run>/")
         if file.suffix in (".zip", ".pt"):
             assert identity.asked(store.attributes(file)["settings"]) == identity.asked(job.told), path

@@ -60,6 +60,16 @@ def libraries(script: str | Path, *modules: str) -> dict[str, str]:
 
 
 @cache
+def meaning(script: Path, *modules: str) -> str:
+    """Its digest, and which libraries its numbers are from: if this is another, it has to run again.
+
+    Parameters are those of `digest`.
+    """
+    used = (f"{name} {version}" for name, version in libraries(script, *modules).items())
+    return ", ".join([digest(script, *modules), *used])
+
+
+@cache
 def _release(name: str) -> str:
     return ".".join(version(name).split(".")[:2])
 

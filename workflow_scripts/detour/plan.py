@@ -4,7 +4,7 @@ Every rule asks here what a job reads, what it is told, and which code it runs; 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -12,6 +12,7 @@ from itertools import product
 from typing import Any
 
 from detour import folders
+from detour.identity import asked, identity
 from detour.methods import module
 from detour.options.attacks import Attack
 from detour.options.detectors import PAPER_S, Detector
@@ -378,8 +379,18 @@ class Plan:
         told = {"config": self.run.model_dump(exclude={"dask"}), "notes": self.contents["leaked"]}
         return Job("report.py", reads, told)
 
+    def expected(self, paths: Iterable[str]) -> dict[str, str]:
+        """Digests of what artefacts are made with, by their identity; without those that no job makes."""
+        known = ((name, self._settings.get(name)) for name in map(identity, paths))
+        return {name: found for name, found in known if found}
+
     @cached_property
-    def expected(self) -> dict[str, Job]:
+    def _settings(self) -> dict[str, str]:
+        places = {path.replace("<run>", self.run.run, 1): job for path, job in self.makers.items()}
+        return {path: asked(job.told) for path, job in places.items()}
+
+    @cached_property
+    def makers(self) -> dict[str, Job]:
         """The job that makes an artefact, by its path."""
         beside = {
             table("verdicts"): [table("outcomes")],

@@ -77,7 +77,7 @@ def run(tmp_path_factory) -> Path:
     }
     (folder / "figures").mkdir()
     # It takes seconds, and no table's names.
-    (folder / "figures/tsne.svg").write_text("<svg/>")
+    (folder / "figures/tsne.svg").write_text("<svg><dc:title>tsne</dc:title></svg>")
     for name, (inputs, options) in drawn.items():
         where = folder / "figures" / name
         figures.draw(name, where.with_suffix(".svg"), where.with_suffix(".pdf"), inputs, **options)
@@ -88,7 +88,7 @@ def run(tmp_path_factory) -> Path:
         folder / "report.html", template=ROOT / "report/report.html",
         captions=list((ROOT / "report").glob("*.rst")), figures=list((folder / "figures").glob("*.svg")),
         images=images[0], references=[reference, left_out], verdicts=judged["verdicts"], outcomes=outcomes, histories=path["histories"],
-        metrics=path["metrics"], summary=path["summary"], config=settings,
+        metrics=path["metrics"], summary=path["summary"], run=settings,
     )  # fmt: skip
     (folder / "benchmarks").mkdir()
     (folder / "benchmarks/summary.tsv").write_text("s\th:m:s\n1.5\t0:00:01\n")

@@ -216,10 +216,7 @@ def test_a_wrong_configuration_stops_before_any_job(copied):
     copied.settings["classifier"]["layers"] = ["layer5.0"]
     ran = copied.asked()
     assert ran.returncode != 0
-    assert (
-        "attacks[0].epss: found 'epss', allowed: name, method, eps, steps, step, target; did you mean `eps`"
-        in ran.stdout
-    )
+    assert re.search(r"attacks\[0\]\.epss: found 'epss', allowed: .*eps.*; did you mean `eps`", ran.stdout)
     assert "Job" not in ran.stdout
     del copied.settings["attacks"][0]["epss"]
     assert "found 'layer5.0'" in copied.asked().stdout

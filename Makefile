@@ -65,7 +65,7 @@ gpu:
 # A stamp is newer than the lock that it was installed from; a changed lock is installed over the old.
 .venv/%: locks/%.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "installing $< into .venv: some minutes and, with CUDA, 5 GB the first time"
+	@echo "installing $< into .venv: some minutes and, with CUDA, 6 GB the first time"
 	$(if $(CUDA),cat,grep -vE '^(cuda|nvidia|triton)') $< > .venv/$*.lock
 	$(INSTALL) $$(grep '^setuptools==' $<)
 	$(INSTALL) --no-build-isolation -r .venv/$*.lock --editable .

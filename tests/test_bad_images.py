@@ -446,6 +446,15 @@ def test_a_class_that_is_another_one_again_is_an_error(tree):
         begin(tree)
 
 
+def test_empty_test_images_are_told_as_such_and_not_as_copies(tree):
+    for i in range(4):
+        (tree / f"test/dog/{i}.png").write_bytes(b"")
+    with pytest.raises(
+        ConfigError, match=r"dataset.test: 4 files are empty: dog/0.png, dog/1.png, .*; replace or"
+    ):
+        begin(tree)
+
+
 def pipe(path: Path) -> None:
     os.mkfifo(path)
 

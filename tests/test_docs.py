@@ -110,7 +110,7 @@ RUNS = {
     "python -m benchmarks.tables results/RUN": "| lstm ",
 }
 
-# `make` only prints what it would do: these install 5 GB, or take half an hour, or run this module.
+# `make` only prints what it would do: these install 6 GB, or take half an hour, or run this module.
 MAKES = {
     "make demo": "snakemake --cores all",
     "make demo CUDA=": "grep -vE '^(cuda|nvidia|triton)' locks/run.txt",

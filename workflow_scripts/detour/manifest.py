@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from hashlib import blake2b, file_digest
+from hashlib import blake2b, file_digest, sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,9 @@ from detour.config import ConfigError
 from detour.options.datasets import Images
 from detour.options.run import Run
 from detour.spelling import listed, shown
+
+# As of every file's content, that of none.
+EMPTY = sha256().hexdigest()[:32]
 
 # Number of files read at once: a file server takes as long for many as for one.
 READERS = 16
@@ -156,6 +159,11 @@ def _compared(run: Run, tested: list[Group], reference: Iterable[Group]) -> dict
     ConfigError
         If test images are in the reference, or too few test images differ.
     """
+    empty = [name for group in tested for name, digest in group.files.items() if digest == EMPTY]
+    if empty:
+        raise ConfigError(
+            [f"dataset.test: {len(empty)} files are empty: {listed(empty)}; replace or remove them"]
+        )
     first: dict[str, str] = {}
     copied = []
     of_class: defaultdict[int, dict[str, str]] = defaultdict(dict)

@@ -101,12 +101,12 @@ def test_what_a_model_does_not_have_is_refused_with_the_nearest_name(model, name
 
 def test_unknown_weight_enum_is_refused_with_the_nearest_name():
     with pytest.raises(ValueError, match="did you mean `IMAGENET1K_V1`"):
-        classifiers.check_weights("resnet18", "IMAGENET_V1")
+        classifiers.check_weights("resnet18", "IMAGENET_V1", 10)
     with pytest.raises(ValueError, match="found 'DIGITS', allowed: IMAGENET1K_V1"):
-        classifiers.check_weights("resnet18", "DIGITS")
+        classifiers.check_weights("resnet18", "DIGITS", 10)
     with pytest.raises(ValueError, match="did you mean `DIGITS`"):
-        classifiers.check_weights("small_resnet", "DIGIT")
-    classifiers.check_weights("small_resnet", "DIGITS")
+        classifiers.check_weights("small_resnet", "DIGIT", 10)
+    classifiers.check_weights("small_resnet", "DIGITS", 10)
 
 
 def test_device_that_is_not_there_is_an_error(monkeypatch):
@@ -168,7 +168,8 @@ def inception(tmp_path, monkeypatch):
     own = SimpleNamespace(
         name="IMAGENET1K_V1", url=f"https://example.org/{path.name}", meta={"categories": [""] * 1000}
     )
-    monkeypatch.setattr(vision, "get_model_weights", lambda model: [own])
+    enum = SimpleNamespace(__members__={own.name: own})
+    monkeypatch.setattr(vision, "get_model_weights", lambda model: enum)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     return network, path
 

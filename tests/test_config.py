@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from jsonschema import Draft202012Validator
 from sklearn.datasets import load_digits
 from torchvision.models import Inception_V3_Weights
 
 import asked
-from detour import adaptive, config
+from detour import adaptive, classifiers, config
 from detour.config import ConfigError
 from detour.options import attacks, detectors, documented
 from detour.options.datasets import digits
@@ -403,6 +404,24 @@ def test_what_only_torch_can_tell_is_an_error_of_the_configuration(tmp_path, cha
     with pytest.raises(ConfigError, match=message):
         config.layers(settings, tmp_path / "layers.json")
     assert not (tmp_path / "layers.json").exists()
+
+
+def test_a_file_of_weights_that_does_not_fit_is_told_before_any_job(tmp_path):
+    torch.save(classifiers.untrained("small_resnet", 3, seed=0).state_dict(), tmp_path / "three.pt")
+    classifier = {"model": "small_resnet", "weights": str(tmp_path / "three.pt")}
+    settings = config.load(LEAST | {"classifier": classifier})
+    with pytest.raises(ConfigError, match="three.pt.* 3 classes"):
+        config.layers(settings, tmp_path / "layers.json", "digest")
+    torch.save(classifiers.untrained("small_resnet", 10, seed=0).state_dict(), tmp_path / "three.pt")
+    # What was remembered of another content is asked again.
+    assert config.layers(settings, tmp_path / "layers.json", "another")[0] == "stem"
+
+
+@pytest.mark.parametrize("name", ["IMAGENET1K_V1", "DEFAULT"])
+def test_named_weights_of_other_classes_are_told_before_any_job(tmp_path, name):
+    settings = config.load(LEAST | {"classifier": {"model": "resnet18", "weights": name}})
+    with pytest.raises(ConfigError, match=f"{name} has 1000 classes, the reference images 10"):
+        config.layers(settings, tmp_path / "layers.json")
 
 
 def test_a_detector_s_layer_is_one_of_the_run_s():

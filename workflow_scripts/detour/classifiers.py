@@ -25,7 +25,7 @@ from detour.datasets import Known, Labelled
 from detour.errors import InputError, RunError
 from detour.images import collated
 from detour.networks import NETWORKS
-from detour.options.classifier import Training
+from detour.options.classifier import Training, is_file
 from detour.outputs import OutputError, channels
 from detour.spelling import listed, unknown
 from detour.store import Made
@@ -416,6 +416,8 @@ class Question:
         Side of the images in pixels.
     key
         What the configuration calls the size.
+    content
+        Digest of the file of weights, if there is one: another may not fit.
     """
 
     model: str
@@ -425,10 +427,13 @@ class Question:
     classes: int
     size: int
     key: str
+    content: str = ""
 
 
 def look(question: Question) -> list[str]:
     """Names of the layers to compare, after one pass of one batch without weights has shown that all fits.
+
+    Weights in a file are read, too.
 
     Raises
     ------
@@ -438,7 +443,7 @@ def look(question: Question) -> list[str]:
     """
     model, size, classes = question.model, question.size, question.classes
     names = layers(model, question.layers)
-    check_weights(model, question.weights)
+    check_weights(model, question.weights, classes)
     transforms_input(model, question.weights, question.transform_input)
     for name in names:
         if name in TAKEN:
@@ -473,6 +478,8 @@ def look(question: Question) -> list[str]:
             f"classifier.model: {model} gives logits {list(logits.shape)} for {BATCH} images of {classes}"
             f" classes, expected [{BATCH}, {classes}]; choose another"
         )
+    if is_file(question.weights):
+        _refuse_infinite(pretrained(model, question.weights, classes), question.weights)
     return names
 
 
@@ -516,17 +523,18 @@ def layers(model: str, names: str | list[str]) -> list[str]:
     return names
 
 
-def check_weights(model: str, weights: str) -> None:
-    """Refuse the name of weights that the model does not have."""
-    if weights.isupper():
-        if model in NETWORKS:
-            names = list(WEIGHTS.get(model, {}))
-        else:
-            from detour import vision
+def check_weights(model: str, weights: str, classes: int) -> None:
+    """Refuse the name of weights that the model does not have, or has for another number of classes."""
+    if is_file(weights) or weights in ("train", "untrained"):
+        return
+    own = {name: packaged.classes for name, packaged in WEIGHTS.get(model, {}).items()}
+    if model not in NETWORKS:
+        from detour import vision
 
-            names = vision.weight_names(model)
-        if weights not in names:
-            raise InputError(unknown("classifier.weights", weights, names))
+        own = vision.class_counts(model)
+    if weights not in own:
+        raise InputError(unknown("classifier.weights", weights, own))
+    _same_classes(weights, own[weights], classes)
 
 
 def transforms_input(model: str, weights: str, stated: bool | None = None) -> bool | None:

@@ -119,25 +119,28 @@ def _misread(node: yaml.Node, key: str) -> Iterator[str]:
             yield from _misread(value, inner)
 
 
-def layers(run: Run, remembered: Path) -> list[str]:
+def layers(run: Run, remembered: Path, content: str = "") -> list[str]:
     """Names of the layers that are compared, after a look at the network.
 
     Parameters
     ----------
     remembered
         JSON file that keeps the answer between runs.
+    content
+        Digest of the file of weights, if there is one.
 
     Raises
     ------
     ConfigError
-        If there is no such model, or it has no such weights or layers, does not take images of that size,
-        does not give a logit for each class, or if what a layer puts out cannot be compared.
+        If there is no such model, or it has no such weights or layers, its weights do not fit, it does not
+        take images of that size or give a logit for each class, or what a layer puts out cannot be compared.
     """
     dataset, asked_of = run.dataset, {"model", "weights", "layers", "transform_input"}
     question = run.classifier.model_dump(include=asked_of) | {
         "classes": len(dataset.classes),
         "size": getattr(dataset, dataset.side),
         "key": f"dataset.{dataset.side}",
+        "content": content,
     }
     # What else the answer depends on.
     by = {

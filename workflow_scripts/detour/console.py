@@ -40,10 +40,9 @@ def planned(
     run = config.load(settings)
     config.allow_files(run)
     folder = Path("results", run.run)
-    layers = config.layers(run, folder / "layers.json")
-    run = config.among(run, layers)
     contents = manifest.contents(run, folder / "contents.json", again=first, say=say)
-    return Plan(run, layers, contents)
+    layers = config.layers(run, folder / "layers.json", contents["weights"])
+    return Plan(config.among(run, layers), layers, contents)
 
 
 def warnings(plan: Plan) -> list[str]:

@@ -29,13 +29,15 @@ def network(model: str, classes: int) -> nn.Module:
 
 def weights(model: str, name: str) -> WeightsEnum | None:
     """The weights that are meant, by the name of the enum or by that of their file."""
-    enum = get_model_weights(model)
-    return next((w for w in enum if name == w.name or Path(name).name == Path(w.url).name), None)
+    members = get_model_weights(model).__members__
+    by_file = (w for w in members.values() if Path(name).name == Path(w.url).name)
+    # `DEFAULT` is another name of one of them.
+    return members.get(name) or next(by_file, None)
 
 
-def weight_names(model: str) -> list[str]:
-    """Of the weight enum of a model."""
-    return list(get_model_weights(model).__members__)
+def class_counts(model: str) -> dict[str, int]:
+    """Numbers of classes of a model's weights, by their names in its enum."""
+    return {name: len(w.meta["categories"]) for name, w in get_model_weights(model).__members__.items()}
 
 
 def fetched(own: WeightsEnum) -> Path:

@@ -8,6 +8,11 @@ from pydantic import Field
 from detour.options.base import Count, Names, Number, Options, Positive, Text, said
 
 
+def is_file(weights: str) -> bool:
+    """Whether `classifier.weights` means a file; names of weights are in capitals."""
+    return weights not in ("train", "untrained") and not fullmatch("[A-Z0-9_]+", weights)
+
+
 class Training(Options):
     """How `weights: train` trains the classifier."""
 
@@ -54,5 +59,4 @@ class Classifier(Options):
 
     @property
     def from_file(self) -> bool:
-        """Whether `weights` means a file; names of weights are in capitals."""
-        return self.weights not in ("train", "untrained") and not fullmatch("[A-Z0-9_]+", self.weights)
+        return is_file(self.weights)

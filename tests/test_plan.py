@@ -40,10 +40,10 @@ EVERY = SMALL | {
 }  # fmt: skip
 
 
-def planned(settings: dict) -> Plan:
+def planned(settings: dict, contents: dict = CONTENTS) -> Plan:
     run = config.load(settings)
     layers = run.classifier.layers
-    return Plan(config.among(run, layers), layers, CONTENTS)
+    return Plan(config.among(run, layers), layers, contents)
 
 
 def name(path: str) -> str:

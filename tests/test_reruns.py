@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from sklearn.datasets import load_digits
 
 from conftest import Workflow
@@ -217,7 +217,10 @@ def test_one_image(in_folders, how):
 
 
 def test_a_new_class(in_folders):
-    shutil.copytree(in_folders.folder / "reference/digit0", in_folders.folder / "reference/another")
+    another = in_folders.folder / "reference/another"
+    shutil.copytree(in_folders.folder / "reference/digit0", another)
+    for path in another.iterdir():
+        ImageOps.invert(Image.open(path)).save(path)
     torch.save(
         classifiers.untrained("small_resnet", 4, seed=0).state_dict(), in_folders.folder / "weights.pt"
     )

@@ -127,6 +127,7 @@ def test_every_scheduler_of_dask_can_be_named(scheduler):
         (changed("attacks", 2, "name", "noise"), "attacks: the name 'noise' stands 2 times"),
         (changed("attacks", 2, "name", "original"), "attacks: the name 'original' is taken"),
         (changed("attacks", 2, "name", "all"), "attacks: the name 'all' is taken"),
+        (changed("attacks", 2, "name", "mean"), "attacks: the name 'mean' is taken"),
         (changed("seed", 2**32), "seed: found 4294967296, expected at most 4294967295"),
         (changed("attacks", 0, "eps", 0.5), r"attacks\[0\].eps: found 0.5, expected integer"),
         (changed("attacks", 0, "eps", 300), r"attacks\[0\].eps: found 300, expected at most 255"),

@@ -51,6 +51,17 @@ def test_what_is_not_finite_is_an_error():
         neighbours.nearest(np.ones((2, 2), np.float32), np.full((3, 2), np.nan, np.float32), 1)
 
 
+def test_a_distance_beyond_its_type_is_an_error(tmp_path, write_store, made):
+    far = np.full((2, 3), 3e38, np.float32)
+    seen = write_store("seen", {"a": far})
+    reference = write_store("reference", {"a": -far, "label": np.zeros(2, int)})
+    with pytest.raises(
+        ValueError, match="seen.zarr.zip: a distance of source 0 at layer a is beyond float32"
+    ):
+        neighbours.find(seen, [reference], tmp_path / "near.zarr.zip", layers=["a"], k=1, made=made)
+    assert not (tmp_path / "near.zarr.zip").exists()
+
+
 @pytest.fixture
 def stored(rng, write_store, monkeypatch) -> tuple[Path, list[Path], dict[str, np.ndarray], np.ndarray]:
     """A set, shards of the reference that repeat images, and what is in the shards."""

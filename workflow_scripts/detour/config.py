@@ -207,7 +207,7 @@ def _contradictions(run: Run) -> list[str]:
 
 def _repeated(run: Run) -> Iterator[str]:
     for section, entries, reserved in (
-        ("attacks", run.attacks, ["original", "reference", "all"]),
+        ("attacks", run.attacks, ["original", "reference", "all", "mean"]),
         ("detectors", run.detectors, []),
     ):
         for name, count in Counter(entry.name for entry in entries).items():

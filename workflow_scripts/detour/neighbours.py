@@ -103,7 +103,7 @@ def find(
     Raises
     ------
     ValueError
-        If there are fewer than k reference images.
+        If there are fewer than k reference images, or a distance is beyond float32.
     """
     count = sum(store.read(path)["label"].shape[0] for path in references)
     if count < k:
@@ -114,10 +114,16 @@ def find(
     with store.create(out, made, [activations, *references], layers=layers, k=k) as group:
         found = dask.results([task for each in tasks.values() for task in each], "blocks of the reference")
         for layer, each in tasks.items():
-            distance, label = _joined((next(found) for _ in each), k)
-            store.write(
-                group.create_group(layer), [{"distance": distance.astype(np.float32), "label": label}]
-            )
+            exact, label = _joined((next(found) for _ in each), k)
+            with np.errstate(over="ignore"):
+                distance = exact.astype(np.float32)
+            if not np.isfinite(distance).all():
+                source = np.argwhere(~np.isfinite(distance))[0][0]
+                raise InputError(
+                    f"{activations}: a distance of source {source} at layer {layer} is beyond float32; is the"
+                    " classifier broken? Check its weights"
+                )
+            store.write(group.create_group(layer), [{"distance": distance, "label": label}])
         # Exhaust the iterator, so that the last progress line is logged.
         next(found, None)
 

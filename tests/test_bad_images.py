@@ -442,7 +442,7 @@ def test_files_that_are_in_two_classes_of_the_reference_are_told(tree):
 
 def test_a_class_that_is_another_one_again_is_an_error(tree):
     (tree / "reference/lynx").symlink_to(tree / "reference/cat")
-    with pytest.raises(ConfigError, match="the classes cat and lynx have the same files"):
+    with pytest.raises(ConfigError, match="1 classes have the same files as another: lynx = cat; remove"):
         begin(tree)
 
 

@@ -368,7 +368,12 @@ def test_the_paper_s_run_in_small(data, photographs, tmp_path):
     for i in range(1000):
         picture = pictures[i % len(pictures)]
         (tmp_path / f"reference/n{i:04}").mkdir(parents=True)
-        (tmp_path / f"reference/n{i:04}" / picture.name).symlink_to(picture)
+        place = tmp_path / f"reference/n{i:04}" / picture.name
+        # Two classes of the same files are an error.
+        if i < len(pictures):
+            place.symlink_to(picture)
+        else:
+            place.write_bytes(picture.read_bytes() + b"again")
     (tmp_path / "reference" / "n0003" / "broken.JPEG").write_bytes(pictures[0].read_bytes()[:-300])
     listing = pd.read_csv(data / "nips2017-dev-100/images.csv")
     kept = listing.iloc[5:85:4]

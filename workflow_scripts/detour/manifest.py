@@ -178,6 +178,7 @@ def _compared(run: Run, tested: list[Group], reference: Iterable[Group]) -> dict
     # By a number of the content, not its text: of ImageNet there are a million.
     classes: dict[int, int] = {}
     again: list[str] = []
+    whole: list[str] = []
     alike: dict[frozenset[str], int] = {}
     names, places = run.dataset.classes, list[Path]()
     for c, group in enumerate(reference):
@@ -190,11 +191,13 @@ def _compared(run: Run, tested: list[Group], reference: Iterable[Group]) -> dict
                 again.append(f"{shown(name)} = one of {shown(names[other])}")
         other = alike.setdefault(frozenset(group.files.values()), c)
         if places[other] != group.folder:
-            problems.append(
-                f"dataset.reference: the classes {shown(names[other])} and {shown(names[c])} have the same"
-                " files; remove or mend one of them"
-            )
+            whole.append(f"{shown(names[c])} = {shown(names[other])}")
         leaked += [f"{shown(first[d])} = {shown(name)}" for name, d in group.files.items() if d in first]
+    if whole:
+        problems.append(
+            f"dataset.reference: {len(whole)} classes have the same files as another: {listed(whole)}; remove"
+            " or mend them"
+        )
     dataset: Any = run.dataset
     if leaked:
         leak = (

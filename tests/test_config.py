@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from torchvision.models import Inception_V3_Weights
 
 import asked
-from detour import adaptive, classifiers, config
+from detour import adaptive, classifiers, config, console, manifest
 from detour.config import ConfigError
 from detour.options import attacks, detectors, documented
 from detour.options.datasets import digits
@@ -405,6 +405,15 @@ def test_what_only_torch_can_tell_is_an_error_of_the_configuration(tmp_path, cha
     with pytest.raises(ConfigError, match=message):
         config.layers(settings, tmp_path / "layers.json")
     assert not (tmp_path / "layers.json").exists()
+
+
+def test_a_network_that_is_not_there_is_told_before_any_image_is_read(tmp_path, monkeypatch):
+    """To read those of ImageNet takes long."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(manifest, "contents", None)
+    wrong = LEAST | {"classifier": {"model": "resnet_18", "weights": "train"}}
+    with pytest.raises(ConfigError, match="did you mean `resnet18`"):
+        console.planned(wrong, [], first=True, say=print)
 
 
 def test_a_file_of_weights_that_does_not_fit_is_told_before_any_job(tmp_path):

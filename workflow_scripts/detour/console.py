@@ -40,9 +40,12 @@ def planned(
     run = config.load(settings)
     config.allow_files(run)
     folder = Path("results", run.run)
-    contents = manifest.contents(run, folder / "contents.json", again=first, say=say)
-    layers = config.layers(run, folder / "layers.json", contents["weights"])
-    return Plan(config.among(run, layers), layers, contents)
+    remembered = folder / "contents.json"
+    # The network first: to read the images of ImageNet takes long.
+    weights = manifest.weights(run, remembered, again=first, say=say)
+    layers = config.layers(run, folder / "layers.json", weights)
+    run = config.among(run, layers)
+    return Plan(run, layers, manifest.contents(run, remembered, again=first, say=say))
 
 
 def warnings(plan: Plan) -> list[str]:

@@ -97,6 +97,17 @@ class Manifest:
         return digest
 
 
+def weights(run: Run, remembered: Path, *, again: bool, say: Callable[[str], None]) -> str:
+    """Digest of the file of weights, empty if there is none; parameters are those of `contents`."""
+    known = {} if again else _recalled(remembered)
+    if isinstance(known.get("weights"), str):
+        return known["weights"]
+    if not run.classifier.from_file:
+        return ""
+    path = Path(run.classifier.weights)
+    return Manifest(remembered.parents[1] / ".manifests", say).digest(path.parent, [path.name])
+
+
 def contents(run: Run, remembered: Path, *, again: bool, say: Callable[[str], None]) -> dict[str, Any]:
     """Digests of the files that a configuration names: `test`, `reference` by class, `weights`.
 
@@ -123,8 +134,7 @@ def contents(run: Run, remembered: Path, *, again: bool, say: Callable[[str], No
         # One class at a time: of ImageNet all are hundreds of MB.
         **_compared(run, tested, groups(dataset.reference_files(run.seed), manifest)),
     }
-    weights = Path(run.classifier.weights)
-    found["weights"] = manifest.digest(weights.parent, [weights.name]) if run.classifier.from_file else ""
+    found["weights"] = weights(run, remembered, again=True, say=say)
     _keep(remembered, found)
     return found
 

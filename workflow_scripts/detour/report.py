@@ -18,6 +18,7 @@ from detour.artefacts import written
 from detour.config import warnings
 from detour.errors import InputError
 from detour.histories import warnings as unlearned
+from detour.metrics import FEW, unsure
 from detour.options.run import Run
 from detour.protocols import ALL
 from detour.store import ORIGINAL
@@ -54,8 +55,9 @@ def write(
     turned = [name for attrs in (made.attrs, *read) for name in attrs["turned"]]
     about = ((folders.copies_note, made.attrs["copies"]), (folders.orientation_note, turned))
     seen = [note(names) for note, names in about if names]
-    unsure = chance.warnings(tables.read(verdicts).to_dict("records"), len(made.attrs["classes"]))
-    for line in unsure:
+    counted = tables.read(summary)
+    guessed = chance.warnings(tables.read(verdicts).to_dict("records"), len(made.attrs["classes"]))
+    for line in guessed:
         # The workflow says it at its end.
         logger.info("warning: %s", line)
     names = [detector.name for detector in run.detectors]
@@ -78,7 +80,8 @@ def write(
         controls=[attack.name for attack in run.attacks if attack.control],
         # With one attack, there is nothing to be taken together.
         together=ALL if len(run.attacks) > 1 else run.attacks[0].name,
-        summary=_nested(tables.read(summary), ["protocol", "population", "detector", "measure"]),
+        few=FEW,
+        summary=_nested(counted, ["protocol", "population", "detector", "measure"]),
         outcomes=tables.read(outcomes).to_dict("records"),
         attacks={attack.name: attack.model_dump() for attack in run.attacks},
         versions=dict(made.attrs["versions"]) | {"python": platform.python_version()},
@@ -87,7 +90,8 @@ def write(
             *warnings(run),
             *notes,
             *seen,
-            *unsure,
+            *guessed,
+            *([line] if (line := unsure(counted)) else []),
             *unlearned(tables.read(histories).to_dict("records")),
         ],
         skipped=[problem for attrs in read for problem in attrs["skipped"]],

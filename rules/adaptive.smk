@@ -28,7 +28,7 @@ rule adaptive:
     input:
         reads("adaptive"),
     output:
-        table("adaptive"),
+        artefact("adaptive"),
         report(csv("adaptive"), caption="../report/adaptive.rst", category="Tables"),
     log:
         "<run>/logs/adaptive.log",

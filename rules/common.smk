@@ -27,7 +27,7 @@ if re.search(r"[\s\"'\\$&;|<>()*?\[\]`#!{}~]", sys.executable):
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from detour import code, console
-from detour.plan import REPRESENTATIVES, csv, table
+from detour.plan import REPRESENTATIVES, artefact, csv
 
 try:
     PLAN = console.planned(

@@ -2,7 +2,7 @@ rule fold:
     input:
         reads("fold"),
     output:
-        table("folds"),
+        artefact("folds"),
         csv("folds"),
     log:
         "<run>/logs/folds.log",

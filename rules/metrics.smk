@@ -6,10 +6,10 @@ rule summary:
         csv("histories"),
         report(csv("metrics"), caption="../report/metrics.rst", category="Tables"),
         report(csv("summary"), caption="../report/summary.rst", category="Tables"),
-        scores=table("scores"),
-        histories=table("histories"),
-        metrics=table("metrics"),
-        summary=table("summary"),
+        scores=artefact("scores"),
+        histories=artefact("histories"),
+        metrics=artefact("metrics"),
+        summary=artefact("summary"),
     log:
         "<run>/logs/summary.log",
     benchmark:

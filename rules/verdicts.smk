@@ -4,8 +4,8 @@ rule verdict:
     output:
         csv("verdicts"),
         report(csv("outcomes"), caption="../report/outcomes.rst", category="Tables"),
-        verdicts=table("verdicts"),
-        outcomes=table("outcomes"),
+        verdicts=artefact("verdicts"),
+        outcomes=artefact("outcomes"),
     log:
         "<run>/logs/verdicts.log",
     benchmark:

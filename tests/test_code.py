@@ -92,7 +92,9 @@ def test_what_is_loaded_by_name_counts_with_all_that_it_imports(project):
     assert digests()[1] != changed
     assert set(code.libraries(project / "script.py")) == {"numpy"}
     assert set(code.libraries(project / "script.py", "lib.stranger")) == {"numpy", "scipy"}
-    with pytest.raises(ModuleNotFoundError, match=r"its module 'lib.strange' is not in .*methods.py"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r"its module 'lib.strange' is not in .*; correct `implementation`"
+    ):
         code.digest(project / "script.py", "lib.strange")
 
 

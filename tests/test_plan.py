@@ -3,6 +3,8 @@
 import copy
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -130,9 +132,6 @@ def test_the_plan_is_what_snakemake_makes(finished):
 
 def test_a_plan_imports_nothing_heavy():
     """As every start of Snakemake makes one."""
-    import subprocess
-    import sys
-
     heavy = "torch", "pandas", "zarr", "dask", "sklearn", "scipy", "snakemake"
     script = f"import sys, detour.plan; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", script], text=True).strip() == "[]"

@@ -81,7 +81,7 @@ def _reached(script: Path, modules: Iterable[str]) -> set[Path]:
         if not (files := _files([name], script.parent)):
             raise ModuleNotFoundError(
                 f"{script}: its module {name!r} is not in {script.parent}, expected a module of this project;"
-                " correct its name in detour/methods.py"
+                " correct `implementation` in its options"
             )
         queue += files
     while queue:

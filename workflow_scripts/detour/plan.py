@@ -23,8 +23,6 @@ JOINT = "joint"
 
 REPRESENTATIVES = {"medoid": "medoids", "centroid": "gaussians"}
 
-TABLES = ("folds", "verdicts", "outcomes", "scores", "histories", "metrics", "summary", "adaptive")
-
 
 @dataclass(frozen=True)
 class Job:
@@ -49,13 +47,8 @@ class Job:
 
 
 def artefact(path: str) -> str:
-    """Where one is, in the folder of the run."""
+    """Where a store or a table that jobs read is, in the folder of the run."""
     return f"<run>/{path}.zarr.zip"
-
-
-def table(name: str) -> str:
-    """Where jobs read a table."""
-    return artefact(name)
 
 
 def csv(name: str) -> str:
@@ -300,7 +293,7 @@ class Plan:
             "seed": seed,
             "threads": 1,
         }
-        reads = self.read_by(detector) | {"folds": table("folds")}
+        reads = self.read_by(detector) | {"folds": artefact("folds")}
         return Job("train.py", reads, told, (module(entry.implementation),))
 
     def evaluate(self, detector: str, seed: int, fold: int) -> Job:
@@ -312,11 +305,11 @@ class Plan:
             "threads": 1,
         }
         model = self.of_training(detector, seed, fold, "model.pt")
-        reads = self.read_by(detector) | {"folds": table("folds"), "model": model}
+        reads = self.read_by(detector) | {"folds": artefact("folds"), "model": model}
         return Job("evaluate.py", reads, told, (module(self.detectors[detector].implementation),))
 
     def summary(self) -> Job:
-        reads = {"evaluated": self.evaluated, "trained": self.histories, "verdicts": table("verdicts")}
+        reads = {"evaluated": self.evaluated, "trained": self.histories, "verdicts": artefact("verdicts")}
         return Job("summary.py", reads, self.run.metrics.model_dump() | {"seed": self.run.seed})
 
     def adapt(self, detector: str, method: str, fold: int) -> Job:
@@ -328,7 +321,7 @@ class Plan:
             "activations": self.activations["original"],
             "distances": self.distances[PAPER_S]["original"],
             "medoids": self.medoids,
-            "folds": table("folds"),
+            "folds": artefact("folds"),
             "model": self.of_training(detector, self.run.seeds[0], fold, "model.pt"),
         }
         methods = (module(self.detectors[detector].implementation),)
@@ -343,12 +336,12 @@ class Plan:
         asked, seed = self.run.figures, self.run.seed
         shown = {"attack": asked.attack}
         drawn = {"detectors": asked.detectors or list(self.detectors)[:6]}
-        known = {"scores": table("scores"), "metrics": table("metrics")}
-        outcomes = {"outcomes": table("outcomes")}
+        known = {"scores": artefact("scores"), "metrics": artefact("metrics")}
+        outcomes = {"outcomes": artefact("outcomes")}
         activations = {"activations": list(self.activations.values())}
         trained = [name for name, entry in self.detectors.items() if "epochs" in type(entry).model_fields]
         figures: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-            "intervals": ({"summary": table("summary")}, {}),
+            "intervals": ({"summary": artefact("summary")}, {}),
             "path": ({"distances": list(self.distances[PAPER_S].values())} | outcomes, shown),
             "tsne": (
                 {"images": self.images["original"], "references": self.references} | activations | outcomes,
@@ -362,11 +355,11 @@ class Plan:
         if "known" in self.run.protocols:
             figures |= {"roc": (known, drawn), "roc-attacks": (known, drawn)}
         if "transfer" in self.run.protocols:
-            figures["transfer"] = ({"metrics": table("metrics")}, drawn)
+            figures["transfer"] = ({"metrics": artefact("metrics")}, drawn)
         if trained:
-            figures["histories"] = ({"histories": table("histories")}, {"detectors": trained})
+            figures["histories"] = ({"histories": artefact("histories")}, {"detectors": trained})
         if self.adapted:
-            figures["adaptive"] = ({"table": table("adaptive"), "adapted": self.adapted}, {})
+            figures["adaptive"] = ({"table": artefact("adaptive"), "adapted": self.adapted}, {})
         return {name: Job("figure.py", read, told | {"name": name}) for name, (read, told) in figures.items()}
 
     def report(self) -> Job:
@@ -374,7 +367,7 @@ class Plan:
             "figures": [f"<run>/figures/{name}.svg" for name in self.figures],
             "images": self.images["original"],
             "references": self.references,
-            **{name: table(name) for name in ("verdicts", "outcomes", "histories", "metrics", "summary")},
+            **{name: artefact(name) for name in ("verdicts", "outcomes", "histories", "metrics", "summary")},
         }
         told = {"config": self.run.model_dump(exclude={"dask"}), "notes": self.contents["leaked"]}
         return Job("report.py", reads, told)
@@ -393,8 +386,8 @@ class Plan:
     def makers(self) -> dict[str, Job]:
         """The job that makes an artefact, by its path."""
         beside = {
-            table("verdicts"): [table("outcomes")],
-            table("scores"): [table(name) for name in ("histories", "metrics", "summary")],
+            artefact("verdicts"): [artefact("outcomes")],
+            artefact("scores"): [artefact(name) for name in ("histories", "metrics", "summary")],
         }
         found: dict[str, Job] = {}
         for path, job in self.jobs():
@@ -409,8 +402,8 @@ class Plan:
         yield from ((self.images[name], self.attack(name)) for name in self.attacks)
         yield from ((self.activations[s], self.activation(s)) for s in self.sets)
         yield from ((self.references[n], self.reference_activation(n)) for n in self.shards)
-        yield table("verdicts"), self.verdict()
-        yield table("folds"), self.fold()
+        yield artefact("verdicts"), self.verdict()
+        yield artefact("folds"), self.fold()
         asked = {path for name in self.detectors for paths in self.read_by(name).values() for path in paths}
         if any(representative == "medoid" for representative, _ in self.distances):
             yield from ((artefact(f"medoids/{layer}"), self.medoid(layer)) for layer in self.layers)
@@ -425,9 +418,9 @@ class Plan:
         for training in self.trainings:
             yield self.of_training(*training, "model.pt"), self.train(*training)
             yield self.of_training(*training, "scores.zarr.zip"), self.evaluate(*training)
-        yield table("scores"), self.summary()
+        yield artefact("scores"), self.summary()
         yield from zip(self.adapted, (self.adapt(*which) for which in self.adaptations), strict=True)
         if self.adapted:
-            yield table("adaptive"), self.adaptive()
+            yield artefact("adaptive"), self.adaptive()
         yield from ((f"<run>/figures/{name}.svg", job) for name, job in self.figures.items())
         yield "<run>/report.html", self.report()

@@ -14,7 +14,10 @@ HANDLING = {"shards", "workers", "duplicates"}
 
 Shards = Annotated[
     Count,
-    Field(description="extraction jobs that the reference images are cut into, by whole classes"),
+    Field(
+        description="extraction jobs that the reference images are cut into, by whole classes; where it is"
+        " left out, at most one per class"
+    ),
 ]
 
 

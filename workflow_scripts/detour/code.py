@@ -2,11 +2,23 @@
 
 import ast
 import hashlib
+import json
+import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import (
+    Distribution,
+    PackageNotFoundError,
+    distribution,
+    packages_distributions,
+    version,
+)
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
+
+from detour.errors import InputError
+from detour.methods import EXPECTED, is_reference, split
 
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -41,10 +53,11 @@ def digest(script: str | Path, *modules: str) -> str:
         If one of the modules is not beside the script: the digest would not cover it.
     """
     script = Path(script).resolve()
-    text = "".join(
-        f"{path.relative_to(script.parent)}\n{_meaning(path, script.parent).text}\n"
-        for path in sorted(_reached(script, modules))
-    )
+    return _of(_reached(script, modules), script.parent)
+
+
+def _of(files: Iterable[Path], root: Path) -> str:
+    text = "".join(f"{path.relative_to(root)}\n{_meaning(path, root).text}\n" for path in sorted(files))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -60,18 +73,91 @@ def libraries(script: str | Path, *modules: str) -> dict[str, str]:
 
 
 @cache
-def meaning(script: Path, *modules: str) -> str:
+def meaning(script: Path, *used: str) -> str:
     """Its digest, and which libraries its numbers are from: if this is another, it has to run again.
 
-    Parameters are those of `digest`.
+    Parameters
+    ----------
+    script
+        As for `digest`.
+    used
+        What it loads by name besides: modules of this project, and references to code from outside.
     """
-    used = (f"{name} {version}" for name, version in libraries(script, *modules).items())
-    return ", ".join([digest(script, *modules), *used])
+    modules = [name for name in used if not is_reference(name)]
+    releases = [f"{name} {release}" for name, release in libraries(script, *modules).items()]
+    others = [f"{name} {outside(name)}" for name in used if is_reference(name)]
+    return ", ".join([digest(script, *modules), *releases, *others])
+
+
+def outside(reference: str) -> str:
+    """What code from outside this project means: if this is another, what runs it has to run again.
+
+    Of a file, the digest of it and of what it imports from its own folder, and the releases of the libraries
+    that it imports; of an installed package, its release; of a package that is installed from where it is
+    written, or is only on the path, the digest of all its files.
+
+    Raises
+    ------
+    InputError
+        If there is no such file or package.
+    """
+    place, _ = split(reference)
+    if place.endswith(".py"):
+        path = Path(place)
+        if not path.is_file():
+            raise InputError(f"found no file {place!r} of {reference!r} in {Path.cwd()}, expected {EXPECTED}")
+        try:
+            releases = _releases(path)
+            return " ".join([digest(path), *(f"{name} {release}" for name, release in releases.items())])
+        except (SyntaxError, ValueError) as error:
+            raise InputError(f"{place}: found what is no Python ({error}); correct it") from None
+    package = place.partition(".")[0]
+    installed = _distribution(package)
+    if installed and not _edited(installed):
+        return f"{installed.name} {installed.version}"
+    try:
+        spec = find_spec(package)
+    except ValueError:
+        spec = None
+    if spec is None or not spec.origin:
+        raise InputError(f"found no package {package!r} of {reference!r}; install it, or use {EXPECTED}")
+    origin = Path(spec.origin)
+    if not spec.submodule_search_locations:
+        return digest(origin)
+    return _of(origin.parent.rglob("*.py"), origin.parent.parent)
+
+
+def _releases(file: Path) -> dict[str, str]:
+    """Releases of all libraries that a file from outside gets its numbers from, whichever they are."""
+    names = {name for path in _reached(file, ()) for name in _meaning(path, file.parent).imported}
+    local = {path.stem for path in file.parent.glob("*.py")}
+    found = map(_distribution, sorted(names - sys.stdlib_module_names - local - {"detour", ""}))
+    return {installed.name: _feature(installed.version) for installed in found if installed}
+
+
+@cache
+def _distribution(package: str) -> Distribution | None:
+    """What installed a package; most are called like it, and to look for the others takes long."""
+    try:
+        return distribution(package)
+    except PackageNotFoundError:
+        names = packages_distributions().get(package)
+        return distribution(names[0]) if names else None
+
+
+def _edited(installed: Distribution) -> bool:
+    """Whether it runs from where it is written (`pip install --editable`)."""
+    about = json.loads(installed.read_text("direct_url.json") or "{}")
+    return about.get("dir_info", {}).get("editable", False)
 
 
 @cache
 def _release(name: str) -> str:
-    return ".".join(version(name).split(".")[:2])
+    return _feature(version(name))
+
+
+def _feature(version: str) -> str:
+    return ".".join(version.split(".")[:2])
 
 
 def _reached(script: Path, modules: Iterable[str]) -> set[Path]:

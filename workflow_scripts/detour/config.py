@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from detour import code
+from detour import code, outside
 from detour.artefacts import TakenOverError, written
 from detour.errors import InputError
 from detour.options import detectors
@@ -51,13 +51,15 @@ class ConfigError(InputError):
         super().__init__(f"the configuration cannot be run:{lines}")
 
 
-def load(settings: dict[str, Any]) -> Run:
+def load(settings: dict[str, Any], remembered: Path | None = None) -> Run:
     """The options of a run, complete with their defaults, and checked.
 
     Parameters
     ----------
     settings
         As read from YAML.
+    remembered
+        JSON file that keeps between runs what code from outside says of itself.
 
     Raises
     ------
@@ -68,7 +70,7 @@ def load(settings: dict[str, Any]) -> Run:
         run = Run.model_validate(settings)
     except ValidationError as error:
         raise ConfigError(explained(error, Run)) from None
-    if problems := _contradictions(run):
+    if problems := outside.problems(run, remembered) or _contradictions(run):
         raise ConfigError(problems)
     return run.model_copy(update={"dataset": run.dataset.fitting()})
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from detour import folders
 from detour.identity import asked, identity
-from detour.methods import module
 from detour.options.attacks import Attack
 from detour.options.detectors import PAPER_S, Detector
 from detour.options.run import Run
@@ -37,7 +36,7 @@ class Job:
     told
         Settings, of what JSON has.
     methods
-        Modules of the methods that it loads by name, which its imports do not show.
+        Modules and references of what it loads by name, which its imports do not show.
     """
 
     script: str
@@ -205,7 +204,7 @@ class Plan:
 
     @property
     def _dataset(self) -> tuple[str, ...]:
-        return (module(self.run.dataset.implementation),)
+        return self.run.dataset.code
 
     def image(self) -> Job:
         section = self.run.dataset.section("test", self.run.seed) | {"content": self.contents["test"]}
@@ -214,7 +213,7 @@ class Plan:
     def attack(self, name: str) -> Job:
         attack = self.attacks[name]
         told = {"attack": attack.model_dump(), "seed": self.run.seed, "precision": self.run.precision}
-        methods: tuple[str, ...] = (module(attack.implementation),)
+        methods = attack.code
         if attack.from_reference:
             told["dataset"] = self._reference
             methods += self._dataset
@@ -294,7 +293,7 @@ class Plan:
             "threads": 1,
         }
         reads = self.read_by(detector) | {"folds": artefact("folds")}
-        return Job("train.py", reads, told, (module(entry.implementation),))
+        return Job("train.py", reads, told, entry.code)
 
     def evaluate(self, detector: str, seed: int, fold: int) -> Job:
         told = {
@@ -306,7 +305,7 @@ class Plan:
         }
         model = self.of_training(detector, seed, fold, "model.pt")
         reads = self.read_by(detector) | {"folds": artefact("folds"), "model": model}
-        return Job("evaluate.py", reads, told, (module(self.detectors[detector].implementation),))
+        return Job("evaluate.py", reads, told, self.detectors[detector].code)
 
     def summary(self) -> Job:
         reads = {"evaluated": self.evaluated, "trained": self.histories, "verdicts": artefact("verdicts")}
@@ -324,8 +323,7 @@ class Plan:
             "folds": artefact("folds"),
             "model": self.of_training(detector, self.run.seeds[0], fold, "model.pt"),
         }
-        methods = (module(self.detectors[detector].implementation),)
-        return Job("adapt.py", reads, told | self._compute, methods)
+        return Job("adapt.py", reads, told | self._compute, self.detectors[detector].code)
 
     def adaptive(self) -> Job:
         return Job("adaptive_table.py", {"adapted": self.adapted})

@@ -1,25 +1,65 @@
 """Base: what every typed section of the configuration is, and the types that they share."""
 
-from typing import Annotated, Any
+import json
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     PlainSerializer,
     StringConstraints,
+    Tag,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
 from pydantic_core import PydanticCustomError
 
+from detour.methods import EXPECTED, is_reference, module
+
 
 class Options(BaseModel):
     """A section: unknown keys are errors, and nothing is converted, so that 100.0 is no whole number."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
+
+
+class Method(Options):
+    """A section of which a key says what is done; what does it is loaded by the job."""
+
+    # `module:name`, called with these options.
+    implementation: ClassVar[str]
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        """Modules and references that its job loads by name, which no import shows."""
+        return (module(self.implementation),)
+
+
+# How errors and the schema call the two kinds of methods, in this order.
+KINDS = OWN, OUTSIDE = "of this project", "from outside"
+
+
+def either(own: Any, outside: Any, key: str = "method") -> Any:
+    """The type of a section whose key is one of this project's names, or a reference.
+
+    Parameters
+    ----------
+    own
+        Union of the options of this project.
+    outside
+        Options of what a reference is to.
+    """
+
+    def kind(value: Any) -> str:
+        name = value.get(key) if isinstance(value, dict) else getattr(value, key, None)
+        return OUTSIDE if isinstance(name, str) and is_reference(name) else OWN
+
+    known = Annotated[own, Field(discriminator=key), Tag(OWN)]
+    return Annotated[known | Annotated[outside, Tag(OUTSIDE)], Discriminator(kind)]
 
 
 def unexpected(words: str, at: str = "", allowed: list[str] | None = None) -> PydanticCustomError:
@@ -57,6 +97,15 @@ def _unique(entries: list[Any]) -> list[Any]:
     return entries
 
 
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what no artefact and no other process can be told: what is not of JSON, or not finite."""
+    try:
+        json.dumps(options, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise unexpected(f"numbers that are finite, text, lists and mappings ({error})") from None
+    return options
+
+
 def shortest(number: float) -> float:
     """1 of 1.0: what is written in another way means the same, and makes nothing again."""
     return int(number) if float(number).is_integer() else number
@@ -78,6 +127,11 @@ Text = Annotated[
     said("text in one line"),
 ]
 Names = Annotated[list[Text], *Unique]
+Reference = Annotated[
+    str, StringConstraints(max_length=4000, pattern=r"^[^\x00-\x1f\x7f:]+:[A-Za-z_][\w.]*$"), said(EXPECTED)
+]
+Arguments = Annotated[dict[str, Any], AfterValidator(_plain)]
+ARGUMENTS = "keyword arguments that it is called with"
 # Part of file names, and of rows and captions.
 Name = Annotated[
     str,

@@ -35,7 +35,13 @@ def table() -> str:
 def _rows(rule: dict[str, Any], root: dict[str, Any], key: str) -> Iterator[tuple[str, str, str]]:
     rule = resolved(rule, root)
     chosen = rule.get("items", rule)
-    if "discriminator" in chosen:
+    if "oneOf" in chosen and "discriminator" not in chosen:
+        own, outside = chosen["oneOf"]
+        yield from _rows(own, root, key)
+        option = resolved(outside, root)
+        yield key, "from outside", option["description"]
+        yield from _rows(outside, root, key)
+    elif "discriminator" in chosen:
         field = chosen["discriminator"]["propertyName"]
         for value, reference in choices(chosen).items():
             option = resolved(reference, root)

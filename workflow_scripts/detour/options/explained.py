@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from detour.options.base import Options, shortest
+from detour.options.base import KINDS, Options, shortest
 from detour.spelling import quoted, unknown
 
 # What a bound is called, by the kind of the error and the name of the bound in it.
@@ -96,6 +96,9 @@ def _at(loc: tuple[int | str, ...], schema: dict[str, Any]) -> tuple[str, dict[s
     """The key of a place, and what the schema says of it; a place also names the method of an entry."""
     key, rule = "", schema
     for part in loc:
+        if part in KINDS:
+            rule = rule["oneOf"][KINDS.index(part)]
+            continue
         if "discriminator" in rule and part in (options := choices(rule)):
             rule = resolved(options[part], schema)
             continue

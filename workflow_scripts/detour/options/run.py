@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from detour.options import attacks, detectors
 from detour.options.adaptive import Adaptive
 from detour.options.attacks import Attack
-from detour.options.base import Names, Number, Options, Seed, Text, Unique, said, unexpected
+from detour.options.base import Names, Number, Options, Seed, Text, Unique, either, said, unexpected
 from detour.options.classifier import Classifier
 from detour.options.datasets import DATASETS, Dataset
 from detour.options.detectors import Detector
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     AnyDataset: TypeAlias = Dataset
     AnyDetector: TypeAlias = Detector
 else:
-    AnyAttack = Annotated[reduce(or_, attacks.METHODS.values()), Field(discriminator="method")]
+    AnyAttack = either(reduce(or_, attacks.METHODS.values()), attacks.Outside)
     AnyDataset = Annotated[reduce(or_, DATASETS.values()), Field(discriminator="name")]
-    AnyDetector = Annotated[reduce(or_, detectors.METHODS.values()), Field(discriminator="method")]
+    AnyDetector = either(reduce(or_, detectors.METHODS.values()), detectors.Outside)
 
 Share = Annotated[Number, Field(ge=1e-6, lt=1)]
 

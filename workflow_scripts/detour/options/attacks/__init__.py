@@ -4,20 +4,28 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from detour.options.base import Count, Name, Nonnegative, Options, Positive, shortest
+from detour.options.base import (
+    ARGUMENTS,
+    Arguments,
+    Count,
+    Method,
+    Name,
+    Nonnegative,
+    Positive,
+    Reference,
+    shortest,
+)
 from detour.options.catalogue import found
 
 CONTROL = "0 is a control that changes nothing"
 
 
-class Attack(Options):
+class Attack(Method):
     """One entry of `attacks`; sizes are in pixels of 255."""
 
     name: Name
     method: str
 
-    # `module:function`, of the classifier, a batch and these options.
-    implementation: ClassVar[str]
     # Whether it changes images as something harmless does.
     control: ClassVar[bool] = False
     # Whether it starts from reference images, so that its job is told of the dataset.
@@ -103,9 +111,44 @@ class Iterated(Budgeted):
         return []
 
 
+class Outside(Targeted):
+    """An attack from outside: a function of the classifier, the pixels, the classes and the seeds.
+
+    It is called as `function(classifier, x, y, seeds, **options)`, with `x` in [0, 1] [b, 3, H, W], and
+    returns what becomes of `x`; it gets `eps` too, in pixels of 1, and `targeted`, if it has arguments of
+    these names. What it returns is rounded, and its budget is checked on the bytes.
+    """
+
+    method: Reference = Field(description="`file.py:function` or `package.module:function`")
+    options: Arguments = Field({}, description=ARGUMENTS)
+    eps: Nonnegative | None = Field(
+        None, description="budget of an image's change, in pixels of 255, in the norm; null: any"
+    )
+    norm: Literal["linf", "l2", "l1"] = Field("linf", description="norm of the budget")
+    target: Literal["dataset", "random", "none"] = Field(
+        "none",
+        description="what `y` is: the class of `dataset` or a `random` one to aim at, or with `none` the true"
+        " class",
+    )
+
+    implementation: ClassVar = "detour.attacks.outside:perturbed"
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        return *super().code, self.method
+
+    @property
+    def budget(self) -> float | None:
+        return self.eps
+
+    @property
+    def budget_norm(self) -> Literal["linf", "l2", "l1"]:
+        return self.norm
+
+
 METHODS = found(__name__, __path__, Attack)
 
 
 def attack(entry: dict[str, Any]) -> Attack:
     """The options of an entry that was checked before; what is left out has its default."""
-    return METHODS[entry["method"]].model_construct(**entry)
+    return METHODS.get(entry["method"], Outside).model_construct(**entry)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 from pydantic import Field
 
-from detour.options.base import Count, Options
+from detour.options.base import Count, Method
 from detour.options.catalogue import found
 
 # Keys that change no image.
@@ -39,14 +39,12 @@ class Images(NamedTuple):
     about: dict[str, tuple[int, ...]]
 
 
-class Dataset(Options):
+class Dataset(Method):
     """The section `dataset`."""
 
     name: str
     shards: Shards
 
-    # `module:Class`, made of these options, which reads the images.
-    implementation: ClassVar[str]
     # Keys that say nothing of the reference images.
     of_test: ClassVar[set[str]] = set()
     # Keys that say nothing of the test images.

@@ -2,24 +2,32 @@
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from detour.errors import InputError
-from detour.options.base import Count, Name, Nonnegative, Options, Positive, Unique
+from detour.options.base import (
+    ARGUMENTS,
+    Arguments,
+    Count,
+    Method,
+    Name,
+    Nonnegative,
+    Positive,
+    Reference,
+    Unique,
+)
 from detour.options.catalogue import found
 from detour.spelling import unknown
 
 PAPER_S = ("medoid", "l2")
 
 
-class Detector(Options):
+class Detector(Method):
     """One entry of `detectors`."""
 
     name: Name
     method: str
 
-    # `module:Class`, made of these options.
-    implementation: ClassVar[str]
     # Of distances, activations, neighbours, gaussians and joint: a change of others does not matter.
     reads: ClassVar[list[str]]
     # Whether its training draws; others are trained with the first seed only.
@@ -136,9 +144,42 @@ def check_layer(name: str, layers: list[str], key: str) -> None:
 NEIGHBOURS = "numbers of neighbours to try; the one with the best validation AUC is kept"
 
 
+class Outside(Detector):
+    """A detector from outside: a class that is made with its options, has `fit`, `score`, `state` and
+    `restored`, and says what it reads."""
+
+    method: Reference = Field(description="`file.py:Class` or `package.module:Class`")
+    options: Arguments = Field({}, description=ARGUMENTS)
+
+    implementation: ClassVar = "detour.detectors.outside:made"
+    # What the class says of itself (`detour.detectors.outside.described`), filled in when the run is read.
+    _said: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        return *super().code, self.method
+
+    @property
+    def reads(self) -> list[str]:  # type: ignore[override]
+        return self._said["reads"]
+
+    @property
+    def seeded(self) -> bool:  # type: ignore[override]
+        return self._said["seeded"]
+
+    @property
+    def nearest(self) -> int:
+        return self._said["nearest"]
+
+    @property
+    def measure(self) -> tuple[str, str]:
+        representative, metric = self._said["measure"]
+        return representative, metric
+
+
 METHODS = found(__name__, __path__, Detector)
 
 
 def detector(entry: dict[str, Any]) -> Detector:
     """The options of an entry that was checked before; what is left out has its default."""
-    return METHODS[entry["method"]].model_construct(**entry)
+    return METHODS.get(entry["method"], Outside).model_construct(**entry)

@@ -24,6 +24,7 @@ include: "rules/detectors.smk"
 include: "rules/metrics.smk"
 include: "rules/adaptive.smk"
 include: "rules/figures.smk"
+include: "rules/pngs.smk"
 include: "rules/report.smk"
 
 
@@ -52,6 +53,11 @@ rule all:
 rule adversarials:
     input:
         [PLAN.images[attack] for attack in PLAN.attacks],
+
+
+rule pngs:
+    input:
+        expand("<run>/pngs/{set}", set=PLAN.sets),
 
 
 rule activations:

@@ -286,10 +286,7 @@ def test_the_preset_of_the_paper_is_the_paper_s_setting():
 
 
 def test_every_method_has_defaults_that_an_attack_can_be_made_of():
-    least = {
-        method: {"name": method, "method": method, **({} if method in UNBOUNDED else {"eps": 8})}
-        for method in attacks.METHODS
-    }
+    least = {entry["method"]: entry for entry in asked.attack_entries()}
     for attack in config.load({**LEAST, "attacks": list(least.values())}).attacks:
         assert attack.targeted == hasattr(attack, "target")
         assert (attack.budget is None) == (attack.method in UNBOUNDED)

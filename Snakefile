@@ -8,7 +8,7 @@ min_version("9.14")
 # A --configfile replaces the default run instead of being mixed into it.
 if not workflow.overwrite_configfiles:
 
-    configfile: f"{workflow.basedir}/config.yaml"
+    configfile: f"{workflow.current_basedir}/config.yaml"
 
 
 include: "rules/common.smk"

@@ -7,7 +7,9 @@ from snakemake.exceptions import WorkflowError
 # Snakemake keeps nearly all that it makes: with thousands of jobs, looking for garbage took a fifth of its time.
 gc.set_threshold(100_000)
 
-SCRIPTS = Path(workflow.basedir, "workflow_scripts")
+# Not `workflow.basedir`, which is the folder of the workflow that has this one as a module.
+ROOT = Path(str(workflow.current_basedir)).parent
+SCRIPTS = ROOT / "workflow_scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from detour import console

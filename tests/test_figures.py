@@ -179,6 +179,24 @@ def test_transfer_shows_the_matrix_of_each_detector(tables):
                 assert found[i, j] == pytest.approx(rows["value"].item())
 
 
+def test_strengths_are_shares_fooled_and_flagged_at_each_budget(tables, write_table):
+    done = {"original": np.nan, "a": 0.25, "b": 0.75}
+    outcomes = write_table("outcomes", pd.DataFrame({"set": done.keys(), "successful": done.values()}))
+    figure = figures.strengths(
+        tables["metrics"], outcomes, groups=[{"a": 2, "b": 4}], detectors=["two", "one"], fpr=0.05
+    )
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["2", "4"]
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), [0.25, 0.75])
+    table = read(tables["metrics"])
+    table = table[
+        (table["protocol"] == "known") & (table["measure"] == "tpr@0.05") & (table["originals"] == "all")
+    ]
+    table = table[table["population"] == "all"].set_index(["detector", "attack"])["value"]
+    for name, drawn in zip(("two", "one"), axes.containers, strict=True):
+        np.testing.assert_allclose(drawn.lines[0].get_ydata().astype(float), table.loc[name].loc[["a", "b"]])
+
+
 def test_intervals_are_those_of_the_summary(tables):
     figure = figures.intervals(tables["summary"])
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["one", "two"]

@@ -470,6 +470,50 @@ def _courses(adapted: Paths) -> pd.DataFrame:
     return pd.concat(parts).groupby(level=[0, 1, 2]).mean()
 
 
+def strengths(
+    metrics: str | Path, outcomes: str | Path, *,
+    groups: Sequence[dict[str, float]], detectors: Sequence[str], fpr: float,
+) -> Figure:  # fmt: skip
+    """What each attack does against its strength, and how much of it detectors find that know all attacks.
+
+    Black, the share of the images that were right that it fools; in colour, with its interval, the share of all
+    its images that a detector flags at the threshold.
+
+    Parameters
+    ----------
+    groups
+        For every attack its sets and their budgets, in pixels of 255, weakest first.
+    fpr
+        Wanted false positive rate of the threshold.
+    """
+    table, done = tables.read(metrics), tables.read(outcomes).set_index("set")["successful"]
+    flagged = table[
+        (table["protocol"] == "known") & (table["measure"] == f"tpr@{fpr:g}")
+        & (table["population"] == "all") & (table["originals"] == "all")
+    ].set_index(["detector", "attack"])  # fmt: skip
+    figure, panels = plt.subplots(
+        1, len(groups), figsize=(1 + 3.4 * len(groups), 3.6), sharey=True, squeeze=False
+    )
+    for axes, budgets in zip(panels.flat, groups, strict=True):
+        # Evenly spaced: budgets double.
+        where = np.arange(len(budgets))
+        axes.plot(where, done.loc[list(budgets)], color="0.2", marker="o", ms=4, label="fooled by it")
+        for name, colour in zip(detectors, CYCLE, strict=False):
+            rows = flagged.loc[name].loc[list(budgets)]
+            axes.errorbar(
+                where, rows["value"], yerr=_errors(rows), color=colour, fmt="s-", ms=3, lw=1, label=name
+            )
+        first, *_ = budgets
+        axes.set(
+            title=first.rpartition("-")[0] or first, xlabel="eps, pixels of 255", ylim=(-0.02, 1.02),
+            xticks=where, xticklabels=[f"{eps:g}" for eps in budgets.values()],
+        )  # fmt: skip
+    panels.flat[0].set_ylabel("share of images")
+    handles, texts = panels.flat[0].get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside lower center", ncols=min(len(texts), 4), fontsize=8)
+    return figure
+
+
 def _nothing(why: str) -> Figure:
     figure = plt.figure(figsize=(5, 1))
     figure.text(0.5, 0.5, f"nothing to show: {why}", ha="center", va="center")
@@ -487,6 +531,7 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "path": layer_path,
     "samples": samples,
     "adaptive": adaptive,
+    "strengths": strengths,
 }
 
 

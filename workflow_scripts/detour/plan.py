@@ -11,7 +11,7 @@ from hashlib import sha256
 from itertools import product
 from typing import Any
 
-from detour import folders
+from detour import folders, strengths
 from detour.identity import asked, identity
 from detour.options.attacks import Attack
 from detour.options.detectors import PAPER_S, Detector
@@ -373,6 +373,16 @@ class Plan:
             figures["transfer"] = ({"metrics": artefact("metrics")}, drawn)
         if trained:
             figures["histories"] = ({"histories": artefact("histories")}, {"detectors": trained})
+        together = strengths.together(self.run.attacks)
+        if together and "known" in self.run.protocols:
+            figures["strengths"] = (
+                {"metrics": artefact("metrics")} | outcomes,
+                drawn
+                | {
+                    "groups": [{attack.name: attack.budget for attack in group} for group in together],
+                    "fpr": max(self.run.metrics.fpr),
+                },
+            )
         if self.adapted:
             figures["adaptive"] = ({"table": artefact("adaptive"), "adapted": self.adapted}, {})
         return {name: Job("figure.py", read, told | {"name": name}) for name, (read, told) in figures.items()}

@@ -12,7 +12,7 @@ from detour.options.detectors import neighbours as options
 class KNN:
     """The baseline, [16] of the paper: how much of the neighbours' vote is not for the predicted class.
 
-    Carrara et al. 2018: 1 - sum_i w_i [c_i = c] / sum_i w_i over the k nearest, of class c_i, with weights w_i
+    Carrara et al. 2018: 1 - sum_i w_i [c_i = c] / sum_i w_i over the k nearest, of class c_i, with weights
     of 1, or in their authors' code also of 1 / i (`rank`) and 1 / d_i (`distance`).
     """
 

@@ -474,10 +474,10 @@ def strengths(
     metrics: str | Path, outcomes: str | Path, *,
     groups: Sequence[dict[str, float]], detectors: Sequence[str], fpr: float,
 ) -> Figure:  # fmt: skip
-    """What each attack does against its strength, and how much of it detectors find that know all attacks.
+    """What each attack does against its strength, and how much of it detectors that know it find.
 
-    Black, the share of the images that were right that it fools; in colour, with its interval, the share of all
-    its images that a detector flags at the threshold.
+    Black, the share of the images that were right that it fools; in colour, with its interval, the share of
+    all its images that a detector flags at the threshold.
 
     Parameters
     ----------

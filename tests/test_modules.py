@@ -1,0 +1,96 @@
+"""The workflow as a module of another, from another folder, twice, with a prefix and without."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from conftest import ROOT, SMALL, answered
+
+FIRST = SMALL | {
+    "run": "first",
+    "attacks": SMALL["attacks"][:1],
+    "detectors": [{"name": "knn", "method": "knn"}],
+    "protocols": ["known"],
+    "adaptive": {"methods": []},
+}
+CALLER = f"""
+configfile: "own.yaml"
+
+module first:
+    snakefile: "{ROOT}/Snakefile"
+    config: config["first"]
+
+use rule * from first as first_*
+
+module second:
+    snakefile: "{ROOT}/Snakefile"
+    config: config["second"]
+    prefix: "below"
+
+use rule * from second as second_*
+
+rule both:
+    default_target: True
+    input:
+        "results/first/verdicts.csv",
+        "below/results/second/verdicts.csv",
+    output:
+        "both.csv",
+    shell:
+        "cat {{input}} > {{output}}"
+"""
+
+
+@pytest.fixture
+def caller(tmp_path) -> Path:
+    (tmp_path / "Snakefile").write_text(CALLER)
+    second = FIRST | {"run": "second", "attacks": SMALL["attacks"][1:]}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump({"first": FIRST, "second": second}, sort_keys=False))
+    return tmp_path
+
+
+def test_two_modules_and_a_rule_of_one_s_own_are_planned(caller):
+    status = answered(str(caller), ["--dry-run", "--cores", "1"], {}, str(caller / "printed"))
+    printed = (caller / "printed").read_text()
+    assert status == 0, printed
+    jobs = dict(line.split() for line in printed.splitlines() if len(line.split()) == 2 and line[0] in "fsb")
+    assert jobs["first_attack"] == jobs["second_attack"] == jobs["both"] == "1"
+
+
+def test_another_folder_by_directory(tmp_path):
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(FIRST))
+    (tmp_path / "elsewhere").mkdir()
+    arguments = [
+        "--snakefile",
+        str(ROOT / "Snakefile"),
+        "--directory",
+        "elsewhere",
+        "--configfile",
+        "run.yaml",
+    ]
+    status = answered(str(tmp_path), [*arguments, "--dry-run", "--cores", "1"], {}, str(tmp_path / "printed"))
+    assert status == 0, (tmp_path / "printed").read_text()
+    assert (tmp_path / "elsewhere/results/first/layers.json").is_file()
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.slow
+def test_two_modules_run_each_below_its_prefix(caller):
+    ran = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "2"],
+        cwd=caller, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout
+    for place, attack in (("results/first", "step"), ("below/results/second", "noise")):
+        table = pd.read_csv(caller / place / "verdicts.csv", dtype={"set": str})
+        assert set(table["set"]) == {"original", attack}
+    again = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "2", "--dry-run"],
+        cwd=caller, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True,
+    )  # fmt: skip
+    assert "Nothing to be done" in again.stdout

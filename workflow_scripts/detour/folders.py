@@ -4,13 +4,14 @@ import csv
 import os
 import re
 import stat
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from hashlib import blake2b
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from detour.drawn import drawn
 from detour.errors import InputError
 from detour.spelling import listed, shown
 
@@ -151,6 +152,26 @@ def content(path: str | Path) -> bytes:
     return Path(path).read_bytes()
 
 
+# Age in ns from which a file's time of change can be relied on: a later change gets another time.
+SETTLED = 2 * 10**9
+
+
+def state(paths: Iterable[str | Path]) -> dict[str, list[int]]:
+    """Size, times of change and inode of files, and of all in folders, by their paths; [] of what is new.
+
+    As in Git's index, a file whose state is the same has the same content.
+    """
+    found: dict[str, list[int]] = {}
+    settled = time.time_ns() - SETTLED
+    for path in map(Path, paths):
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            status = file.stat()
+            changed = [status.st_mtime_ns, status.st_ctime_ns]
+            known = [status.st_size, *changed, status.st_ino] if max(changed) < settled else []
+            found[str(file.absolute())] = known
+    return found
+
+
 def taken(folder: str | Path, at_most: int | None = None, seed: int = 0) -> list[str]:
     """Paths of the images of a class that are used, relative to its folder, sorted; [] without a folder.
 
@@ -160,14 +181,8 @@ def taken(folder: str | Path, at_most: int | None = None, seed: int = 0) -> list
         If there are more images, so many are drawn, by their names: another image changes at most one of
         them. None: all are used.
     """
-    found = sorted(images(folder)) if Path(folder).is_dir() else []
-    if at_most is None or len(found) <= at_most:
-        return found
-
-    def drawn(name: str) -> bytes:
-        return blake2b(f"{seed} {Path(folder).name}/{name}".encode("utf-8", "surrogatepass")).digest()
-
-    return sorted(sorted(found, key=drawn)[:at_most])
+    found = images(folder) if Path(folder).is_dir() else ()
+    return drawn(found, at_most, seed, Path(folder).name)
 
 
 def shards(classes: int, count: int) -> list[range]:

@@ -8,66 +8,102 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from detour import code, methods
+from detour import code, folders, methods
 from detour.artefacts import TakenOverError, written
 from detour.errors import InputError
-from detour.options import attacks, detectors
+from detour.options import attacks, datasets, detectors
 from detour.options.base import Method
 from detour.options.run import Run
 
-# By section: its options, and what describes them.
-FAMILIES: dict[str, tuple[type[Method], str]] = {
-    "attacks": (attacks.Outside, "detour.attacks.outside:described"),
-    "detectors": (detectors.Outside, "detour.detectors.outside:described"),
+# By section: its options, what they are made by, and what describes them.
+FAMILIES: dict[str, tuple[type[Method], Callable[[dict[str, Any]], Method], str]] = {
+    "attacks": (attacks.Outside, attacks.attack, "detour.attacks.outside:described"),
+    "dataset": (datasets.Indexed, datasets.dataset, "detour.datasets.outside:described"),
+    "detectors": (detectors.Outside, detectors.detector, "detour.detectors.outside:described"),
 }
+# What reads the images of a dataset.
+READER = Path(__file__).parents[1] / "image.py"
 
 
-def problems(run: Run, remembered: Path | None) -> list[str]:
+def problems(run: Run, remembered: Path | None, *, again: bool = True) -> list[str]:
     """Ask all that a configuration names, and fill in what they say; a line for each thing that is wrong.
 
     Parameters
     ----------
     remembered
         JSON file that keeps the answers between runs; None: they are not kept.
+    again
+        Whether to look at the files that datasets were read from: if they changed, those are asked again.
     """
     wrong: list[str] = []
     questions = {}
     for key, entry, family in _named(run):
         try:
-            means = code.outside(entry.method)
+            reads_images = isinstance(entry, datasets.Dataset)
+            means = code.meaning(READER, *entry.code) if reads_images else code.outside(entry.method)
         except InputError as error:
             wrong.append(f"{key}: {error}")
         else:
             questions[key] = {"family": family, "entry": entry.model_dump(), "code": means}
     if wrong or not questions:
         return wrong
-    answers = _answers(questions, remembered)
+    answers = _answers(questions, remembered, again)
     for key, entry, _ in _named(run):
         if "problem" in answers[key]:
             wrong.append(f"{key}: {answers[key]['problem']}")
-        elif isinstance(entry, detectors.Outside):
+        elif isinstance(entry, detectors.Outside | datasets.Indexed):
             entry._said.update(answers[key])
     return wrong
 
 
 def _named(run: Run) -> Iterator[tuple[str, Any, str]]:
-    for family, (kind, _) in FAMILIES.items():
-        for i, entry in enumerate(getattr(run, family)):
+    for family, (kind, *_) in FAMILIES.items():
+        section = getattr(run, family)
+        for i, entry in enumerate(section if isinstance(section, list) else []):
             if isinstance(entry, kind):
                 yield f"{family}[{i}].method", entry, family
+        if isinstance(section, kind):
+            yield family, section, family
 
 
-def _answers(questions: dict[str, Any], remembered: Path | None) -> dict[str, Any]:
-    asked = json.dumps(questions, sort_keys=True)
+def _answers(questions: dict[str, Any], remembered: Path | None, again: bool) -> dict[str, Any]:
+    """The answers to all questions, of which those alone are asked that were not before."""
+    kept: dict[str, Any] = {}
     # A file that was cut, or of an earlier version, is written anew.
-    with suppress(OSError, ValueError, LookupError, TypeError):
-        if remembered and (kept := json.loads(remembered.read_text("utf-8")))["asked"] == asked:
-            return kept["answers"]
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        if remembered:
+            known = json.loads(remembered.read_text("utf-8"))
+            kept = {key: known[key] for key in questions if _holds(known.get(key), questions[key], again)}
+    if new := {key: question for key, question in questions.items() if key not in kept}:
+        answers = _asked(new)
+        kept |= {key: {"question": new[key], "answer": answers[key]} for key in new}
+        if remembered and not any("problem" in answer for answer in answers.values()):
+            # Another Snakemake may ask at the same moment, and gets the same answers.
+            with suppress(TakenOverError), written(remembered) as path:
+                path.write_text(json.dumps(kept))
+    return {key: entry["answer"] for key, entry in kept.items()}
+
+
+def _holds(known: Any, question: Any, again: bool) -> bool:
+    """Whether what is remembered answers a question, and the files that were read for it are as they were."""
+    if not isinstance(known, dict) or known["question"] != question:
+        return False
+    answer = known["answer"]
+    if not again or not answer.get("files"):
+        return True
+    # What was new then may have changed since; what is gone is told by whoever reads it.
+    with suppress(OSError):
+        return all(answer["state"].values()) and folders.state(answer["files"]) == answer["state"]
+    return False
+
+
+def _asked(questions: dict[str, Any]) -> dict[str, Any]:
+    asked = json.dumps(questions, sort_keys=True)
     ran = subprocess.run(
         [sys.executable, "-P", "-m", "detour.outside"],
         input=asked,
@@ -80,12 +116,7 @@ def _answers(questions: dict[str, Any], remembered: Path | None) -> dict[str, An
         said = ran.stderr.strip().splitlines() or [f"it ended with {ran.returncode}"]
         return {key: {"problem": f"importing it ended Python: {said[-1]}"} for key in questions}
     # What the code itself printed stands before.
-    answers = json.loads(ran.stdout.splitlines()[-1])
-    if remembered and not any("problem" in answer for answer in answers.values()):
-        # Another Snakemake may ask at the same moment, and gets the same answers.
-        with suppress(TakenOverError), written(remembered) as path:
-            path.write_text(json.dumps({"asked": asked, "answers": answers}))
-    return answers
+    return json.loads(ran.stdout.splitlines()[-1])
 
 
 def _path() -> list[str]:
@@ -94,14 +125,15 @@ def _path() -> list[str]:
 
 
 def _described(question: dict[str, Any]) -> dict[str, Any]:
-    kind, description = FAMILIES[question["family"]]
+    _, options, description = FAMILIES[question["family"]]
     try:
-        return methods.loaded(description)(kind.model_construct(**question["entry"]))
+        return methods.loaded(description)(options(question["entry"]))
     except InputError as error:
         return {"problem": str(error)}
     # Whatever the user's own code raises.
     except Exception as error:
-        method = question["entry"]["method"]
+        entry = question["entry"]
+        method = entry.get("method", entry["name"])
         return {"problem": f"{method} raised {type(error).__name__} when it was made: {error}"}
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 from unicodedata import normalize
 
 from pydantic import Field
@@ -12,7 +12,7 @@ from pydantic import Field
 from detour import folders
 from detour.errors import InputError
 from detour.options.base import Text
-from detour.options.datasets import Dataset, Images, Shards
+from detour.options.datasets import Dataset, Duplicates, Images, PerClass, Shards
 from detour.spelling import listed, unknown
 
 CROP = "side in pixels of the square cut from the centre"
@@ -29,17 +29,8 @@ class Photographs(Dataset):
     test: Text
     resize: int | None = Field(None, ge=1, le=8192, description=RESIZE)
     crop: int = Field(ge=1, le=4096, description=CROP)
-    per_class: int | None = Field(
-        None,
-        ge=1,
-        le=10_000_000,
-        description="reference images of each class at most, drawn by the seed; null: all",
-    )
-    duplicates: Literal["error", "allow"] = Field(
-        "error",
-        description="files that are among the test images and the reference too: `error`, or `allow` and say"
-        " which",
-    )
+    per_class: PerClass = None
+    duplicates: Duplicates = "error"
     workers: int = Field(
         1,
         ge=1,
@@ -55,10 +46,6 @@ class Photographs(Dataset):
     @property
     def classes(self) -> list[str]:
         return folders.classes(self.reference)
-
-    def section(self, part: str, seed: int) -> dict[str, Any]:
-        found = super().section(part, seed)
-        return found | {"seed": seed} if found.get("per_class") else found
 
     def problems(self) -> list[str]:
         found = list(of_classes(self.reference, "reference"))

@@ -155,7 +155,12 @@ def groups(found: Iterable[Images], manifest: Manifest) -> Iterator[Group]:
     for images in found:
         files = images.digests
         if files is None:
-            files = manifest.digests(images.folder, images.about, images.part)
+            try:
+                files = manifest.digests(images.folder, images.about, images.part)
+            except FileNotFoundError as error:
+                raise ConfigError(
+                    [f"dataset: found no file {error.filename!r}, which is named; add it, or remove its name"]
+                ) from None
         about = [images.under, [[name, images.about[name], digest] for name, digest in files.items()]]
         yield Group(
             _short(about),

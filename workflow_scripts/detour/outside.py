@@ -49,7 +49,9 @@ def problems(run: Run, remembered: Path | None, *, again: bool = True) -> list[s
         except InputError as error:
             wrong.append(f"{key}: {error}")
         else:
-            questions[key] = {"family": family, "entry": entry.model_dump(), "code": means}
+            # Of a dataset, all images are read: another choice among them is no other question.
+            told = entry.model_dump(exclude=getattr(entry, "choosing", None))
+            questions[key] = {"family": family, "entry": told, "code": means}
     if wrong or not questions:
         return wrong
     answers = _answers(questions, remembered, again)

@@ -163,6 +163,8 @@ class Indexed(Dataset):
     of_test: ClassVar = {"test"}
     of_reference: ClassVar = {"per_class"}
     side: ClassVar = "size"
+    # Keys that choose among the images, or change none.
+    choosing: ClassVar[set[str]] = {"test", "per_class", "duplicates", "shards"}
     # What `detour.datasets.outside.described` says of it, filled in when the run is read.
     _said: dict[str, Any] = PrivateAttr(default_factory=dict)
 

@@ -23,6 +23,7 @@ class Arrays(Indexed):
     )
     test: Text = Field(description="the same of the images that are attacked")
 
+    choosing: ClassVar = Indexed.choosing - {"test"}
     implementation: ClassVar = "detour.datasets.arrays:Arrays"
 
     @property

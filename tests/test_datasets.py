@@ -435,6 +435,17 @@ def test_an_edit_of_an_attack_asks_the_attack_alone(mine, here, tmp_path):
     assert here[2:] == ["attacks[0].method"]
 
 
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"dataset": 1}', '{"dataset": {}}', "\0", "cut"])
+def test_what_was_remembered_and_is_not_whole_is_asked_anew(mine, here, tmp_path, damage):
+    settings, remembered = whole(mine()), tmp_path / "outside.json"
+    before = config.load(settings, remembered).dataset._said
+    text = remembered.read_text()
+    remembered.write_text(text[: len(text) // 2] if damage == "cut" else damage)
+    assert config.load(settings, remembered).dataset._said == before
+    assert remembered.read_text() == text
+    assert len(here) == 2
+
+
 # In arrays -------------------------------------------------------------------------------------------------------
 
 IMAGES = np.random.default_rng(2).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)

@@ -17,7 +17,7 @@ from PIL import Image
 import test_reruns
 from asked import listed
 from conftest import ROOT, Workflow
-from detour import code, config, datasets, folders, manifest, methods, outside, store
+from detour import attacks, code, config, datasets, folders, images, manifest, methods, outside, store
 from detour.config import ConfigError
 from detour.datasets.outside import described
 from detour.drawn import dealt
@@ -196,6 +196,45 @@ def test_a_function_s_images_are_those_that_jobs_read(mine):
     assert options.reference_count(100) == 6
     assert [list(group.about) for group in options.reference_files(0)] == [found.names[:3], found.names[3:]]
     assert [list(group.about) for group in options.test_files()] == [dataset.test_images().names]
+
+
+def test_a_dataset_of_a_package_is_one_like_that_of_a_file(mine, tmp_path, monkeypatch):
+    (tmp_path / "mine_of_a_package").mkdir()
+    mine(name="mine_of_a_package/sets.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    section = {"name": "mine_of_a_package.sets:pairs", "options": {"count": 6}}
+    assert said(section).test_counts() == {"cat": 3, "dog": 3}
+
+
+def test_images_that_ask_to_be_turned_are_stored_as_they_are_and_named(mine, made, tmp_path):
+    turned = """
+def turned(part):
+    from PIL import Image
+
+    found = pairs(part)
+    image = Image.fromarray(found.pairs[3][0])
+    image.getexif()[0x0112] = 6
+    found.pairs[3] = (image, 1)
+    return found
+"""
+    dataset = datasets.dataset(mine(turned, function="turned"))
+    images.collect(dataset, tmp_path / "original.zarr.zip", seed=0, workers=2, made=made)
+    stored = store.read(tmp_path / "original.zarr.zip")
+    assert stored.attrs["turned"] == ["test 3"]
+    rng = np.random.default_rng([12, len("test")])
+    plain = np.stack([rng.integers(0, 256, (8, 8, 3), np.uint8) for _ in range(12)])
+    np.testing.assert_array_equal(stored["images"][:], plain.transpose(0, 3, 1, 2))
+    assert stored["label"][:].tolist() == [0, 1] * 6
+
+
+@pytest.mark.parametrize("kind", ["function", "list"])
+def test_an_attack_starts_from_images_of_files_and_of_functions(mine, lists, monkeypatch, kind):
+    """Which come with a third value, unlike the digits."""
+    monkeypatch.setattr(attacks, "_predicted", lambda classifier, pixels, name: 1)
+    dataset = datasets.dataset(mine()) if kind == "function" else listed(**lists)
+    first = dataset.reference_images([1]).images[0][0].numpy()
+    np.testing.assert_array_equal(attacks.start_of(None, dataset, "a", 1), first)
+    assert attacks.start_of(None, dataset, "a", 0) is None
 
 
 def test_images_of_many_sizes_are_resized_as_those_of_files(mine):

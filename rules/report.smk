@@ -1,3 +1,5 @@
+import os
+
 # Relative, so that a moved project is still the same project.
 TEXTS = Path(os.path.relpath(workflow.basedir), "report")
 CAPTIONS = [

@@ -1,5 +1,6 @@
 """Datasets from outside, of torchvision, in arrays and in lists: what becomes of each image, and what is refused."""
 
+import json
 import pickle
 import re
 import shutil
@@ -159,7 +160,8 @@ def here(monkeypatch) -> list[str]:
     """Ask code from outside in this process, as if it were a new one each time; the keys that were asked of."""
     keys: list[str] = []
 
-    def asked(questions: dict) -> dict:
+    def asked(question: str) -> dict:
+        questions = json.loads(question)
         keys.extend(questions)
         forget()
         return {key: outside._described(question) for key, question in questions.items()}
@@ -467,11 +469,20 @@ def test_an_edit_of_an_attack_asks_the_attack_alone(mine, here, tmp_path):
     attack.write_text("def same(classifier, x, y, seeds): return x")
     settings = whole(section, attacks=[{"name": "a", "method": "attack.py:same"}])
     config.load(settings, tmp_path / "outside.json")
-    assert sorted(here) == ["attacks[0].method", "dataset"]
+    assert sorted(here) == ["attacks[0]", "dataset"]
     forget()
     attack.write_text("def same(classifier, x, y, seeds): return x + 0")
     config.load(settings, tmp_path / "outside.json")
-    assert here[2:] == ["attacks[0].method"]
+    assert here[2:] == ["attacks[0]"]
+    # Nor does one that fails make the images be read again.
+    forget()
+    attack.write_text("def same(): return 1")
+    with pytest.raises(ConfigError, match="cannot be called as"):
+        config.load(settings, tmp_path / "outside.json")
+    forget()
+    attack.write_text("def same(classifier, x, y, seeds): return x")
+    config.load(settings, tmp_path / "outside.json")
+    assert here[3:] == ["attacks[0]"] * 2
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "{}", '{"dataset": 1}', '{"dataset": {}}', "\0", "cut"])

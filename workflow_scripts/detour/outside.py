@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ from detour.options import attacks, datasets, detectors
 from detour.options.base import Method
 from detour.options.run import Run
 
-# By section: its options, what they are made by, and what describes them.
-FAMILIES: dict[str, tuple[type[Method], Callable[[dict[str, Any]], Method], str]] = {
-    "attacks": (attacks.Outside, attacks.attack, "detour.attacks.outside:described"),
-    "dataset": (datasets.Indexed, datasets.dataset, "detour.datasets.outside:described"),
-    "detectors": (detectors.Outside, detectors.detector, "detour.detectors.outside:described"),
+# By section: options of an entry that was checked.
+FAMILIES: dict[str, Callable[[dict[str, Any]], Method]] = {
+    "attacks": attacks.attack,
+    "dataset": datasets.dataset,
+    "detectors": detectors.detector,
 }
 # What reads the images of a dataset.
 READER = Path(__file__).parents[1] / "image.py"
@@ -45,7 +46,7 @@ def problems(run: Run, remembered: Path | None, *, again: bool = True) -> list[s
     for key, entry, family in _named(run):
         try:
             reads_images = isinstance(entry, datasets.Dataset)
-            means = code.meaning(READER, *entry.code) if reads_images else code.outside(entry.method)
+            means = code.meaning(READER, *entry.code) if reads_images else code.outside(entry.outside)
         except InputError as error:
             wrong.append(f"{key}: {error}")
         else:
@@ -64,12 +65,13 @@ def problems(run: Run, remembered: Path | None, *, again: bool = True) -> list[s
 
 
 def _named(run: Run) -> Iterator[tuple[str, Any, str]]:
-    for family, (kind, *_) in FAMILIES.items():
+    for family in FAMILIES:
         section = getattr(run, family)
-        for i, entry in enumerate(section if isinstance(section, list) else []):
-            if isinstance(entry, kind):
-                yield f"{family}[{i}].method", entry, family
-        if isinstance(section, kind):
+        if isinstance(section, list):
+            yield from (
+                (f"{family}[{i}]", entry, family) for i, entry in enumerate(section) if entry.described
+            )
+        elif section.described:
             yield family, section, family
 
 
@@ -82,12 +84,12 @@ def _answers(questions: dict[str, Any], remembered: Path | None, again: bool) ->
             known = json.loads(remembered.read_text("utf-8"))
             kept = {key: known[key] for key in questions if _holds(known.get(key), questions[key], again)}
     if new := {key: question for key, question in questions.items() if key not in kept}:
-        answers = _asked(new)
+        answers = _asked(json.dumps(new, sort_keys=True))
         kept |= {key: {"question": new[key], "answer": answers[key]} for key in new}
-        if remembered and not any("problem" in answer for answer in answers.values()):
+        if remembered and (good := {key: e for key, e in kept.items() if "problem" not in e["answer"]}):
             # Another Snakemake may ask at the same moment, and gets the same answers.
             with suppress(TakenOverError), written(remembered) as path:
-                path.write_text(json.dumps(kept))
+                path.write_text(json.dumps(good))
     return {key: entry["answer"] for key, entry in kept.items()}
 
 
@@ -104,8 +106,8 @@ def _holds(known: Any, question: Any, again: bool) -> bool:
     return False
 
 
-def _asked(questions: dict[str, Any]) -> dict[str, Any]:
-    asked = json.dumps(questions, sort_keys=True)
+@cache
+def _asked(asked: str) -> dict[str, Any]:
     ran = subprocess.run(
         [sys.executable, "-P", "-m", "detour.outside"],
         input=asked,
@@ -116,7 +118,7 @@ def _asked(questions: dict[str, Any]) -> dict[str, Any]:
     )
     if ran.returncode:
         said = ran.stderr.strip().splitlines() or [f"it ended with {ran.returncode}"]
-        return {key: {"problem": f"importing it ended Python: {said[-1]}"} for key in questions}
+        return {key: {"problem": f"importing it ended Python: {said[-1]}"} for key in json.loads(asked)}
     # What the code itself printed stands before.
     return json.loads(ran.stdout.splitlines()[-1])
 
@@ -127,16 +129,15 @@ def _path() -> list[str]:
 
 
 def _described(question: dict[str, Any]) -> dict[str, Any]:
-    _, options, description = FAMILIES[question["family"]]
+    entry = FAMILIES[question["family"]](question["entry"])
     try:
-        return methods.loaded(description)(options(question["entry"]))
+        return methods.loaded(entry.described)(entry)
     except InputError as error:
         return {"problem": str(error)}
     # Whatever the user's own code raises.
     except Exception as error:
-        entry = question["entry"]
-        method = entry.get("method", entry["name"])
-        return {"problem": f"{method} raised {type(error).__name__} when it was made: {error}"}
+        what = entry.outside or question["family"]
+        return {"problem": f"{what} raised {type(error).__name__} when it was made: {error}"}
 
 
 if __name__ == "__main__":

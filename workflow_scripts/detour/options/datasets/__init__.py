@@ -163,6 +163,7 @@ class Indexed(Dataset):
     of_test: ClassVar = {"test"}
     of_reference: ClassVar = {"per_class"}
     side: ClassVar = "size"
+    described: ClassVar = "detour.datasets.outside:described"
     # Keys that choose among the images, or change none.
     choosing: ClassVar[set[str]] = {"test", "per_class", "duplicates", "shards"}
     # What `detour.datasets.outside.described` says of it, filled in when the run is read.
@@ -248,8 +249,8 @@ class Outside(Indexed):
     implementation: ClassVar = "detour.datasets.outside:Outside"
 
     @property
-    def code(self) -> tuple[str, ...]:
-        return *super().code, self.name
+    def outside(self) -> str:
+        return self.name
 
 
 DATASETS = found(__name__, __path__, Dataset, "name")

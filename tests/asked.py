@@ -51,3 +51,7 @@ def folder(**section: Any) -> Known:
 
 def nips2017(**section: Any) -> Known:
     return datasets.dataset({"name": "nips2017", **section})
+
+
+def listed(**section: Any) -> Known:
+    return datasets.dataset({"name": "csv", **section})

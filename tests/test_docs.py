@@ -135,6 +135,8 @@ SERVERS = {
 ELSEWHERE = {
     ".venv/bin/snakemake --cores all --default-storage-provider s3 --default-storage-prefix s3://bucket/project":
         "needs the plugin of S3 and a bucket; test_workflow.py runs the plugin of a folder",
+    ".venv/bin/snakemake --cores all --configfile presets/cifar10.yaml":
+        "needs CIFAR-10, whose files torchvision compares with theirs; test_datasets.py runs it on other images",
     "python -m benchmarks.reproducibility": "runs the default workflow once for each kind of processor, an hour",
     "python -m benchmarks.lite0 DATA OUT":
         "needs two packages that no lock has, images and an hour",

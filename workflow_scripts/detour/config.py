@@ -51,7 +51,7 @@ class ConfigError(InputError):
         super().__init__(f"the configuration cannot be run:{lines}")
 
 
-def load(settings: dict[str, Any], remembered: Path | None = None) -> Run:
+def load(settings: dict[str, Any], remembered: Path | None = None, *, again: bool = True) -> Run:
     """The options of a run, complete with their defaults, and checked.
 
     Parameters
@@ -60,6 +60,8 @@ def load(settings: dict[str, Any], remembered: Path | None = None) -> Run:
         As read from YAML.
     remembered
         JSON file that keeps between runs what code from outside says of itself.
+    again
+        Whether to look at the files that datasets were read from.
 
     Raises
     ------
@@ -71,7 +73,7 @@ def load(settings: dict[str, Any], remembered: Path | None = None) -> Run:
         run = Run.model_validate(settings)
     except ValidationError as error:
         raise ConfigError(strengths.placed(explained(error, Run), places)) from None
-    if problems := outside.problems(run, remembered) or _contradictions(run):
+    if problems := outside.problems(run, remembered, again=again) or _contradictions(run):
         raise ConfigError(strengths.placed(problems, places))
     return run.model_copy(update={"dataset": run.dataset.fitting()})
 
@@ -141,7 +143,7 @@ def layers(run: Run, remembered: Path, content: str = "") -> list[str]:
     dataset, asked_of = run.dataset, {"model", "weights", "layers", "transform_input"}
     question = run.classifier.model_dump(include=asked_of) | {
         "classes": len(dataset.classes),
-        "size": getattr(dataset, dataset.side),
+        "size": dataset.pixels,
         "key": f"dataset.{dataset.side}",
         "content": content,
     }

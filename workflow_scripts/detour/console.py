@@ -66,7 +66,7 @@ def planned(
     # Of two sections of one name, Snakemake takes the last.
     if first and (wrong := [line for path in files for line in config.misread(path)]):
         raise config.ConfigError(wrong)
-    run = config.load(settings, Path("results", str(settings.get("run")), "outside.json"))
+    run = config.load(settings, Path("results", str(settings.get("run")), "outside.json"), again=first)
     config.allow_files(run)
     folder = Path("results", run.run)
     remembered = folder / "contents.json"

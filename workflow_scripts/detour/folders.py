@@ -4,13 +4,15 @@ import csv
 import os
 import re
 import stat
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from hashlib import blake2b
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from detour.drawn import drawn
 from detour.errors import InputError
 from detour.spelling import listed, shown
 
@@ -151,6 +153,26 @@ def content(path: str | Path) -> bytes:
     return Path(path).read_bytes()
 
 
+# Age in ns from which a file's time of change can be relied on: a later change gets another time.
+SETTLED = 2 * 10**9
+
+
+def state(paths: Iterable[str | Path]) -> dict[str, list[int]]:
+    """Size, times of change and inode of files, and of all in folders, by their paths; [] of what is new.
+
+    As in Git's index, a file whose state is the same has the same content.
+    """
+    found: dict[str, list[int]] = {}
+    settled = time.time_ns() - SETTLED
+    for path in map(Path, paths):
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            status = file.stat()
+            changed = [status.st_mtime_ns, status.st_ctime_ns]
+            known = [status.st_size, *changed, status.st_ino] if max(changed) < settled else []
+            found[str(file.absolute())] = known
+    return found
+
+
 def taken(folder: str | Path, at_most: int | None = None, seed: int = 0) -> list[str]:
     """Paths of the images of a class that are used, relative to its folder, sorted; [] without a folder.
 
@@ -160,14 +182,8 @@ def taken(folder: str | Path, at_most: int | None = None, seed: int = 0) -> list
         If there are more images, so many are drawn, by their names: another image changes at most one of
         them. None: all are used.
     """
-    found = sorted(images(folder)) if Path(folder).is_dir() else []
-    if at_most is None or len(found) <= at_most:
-        return found
-
-    def drawn(name: str) -> bytes:
-        return blake2b(f"{seed} {Path(folder).name}/{name}".encode("utf-8", "surrogatepass")).digest()
-
-    return sorted(sorted(found, key=drawn)[:at_most])
+    found = images(folder) if Path(folder).is_dir() else ()
+    return drawn(found, at_most, seed, Path(folder).name)
 
 
 def shards(classes: int, count: int) -> list[range]:
@@ -206,7 +222,7 @@ def nips2017(folder: str | Path, labels: str | Path | None = None) -> tuple[list
         If there is no list, a row is invalid, or the folder has images that are not on the list.
     """
     path = Path(labels) if labels else _list_of(Path(folder))
-    images = _rows(path)
+    images = _rows(path, COLUMNS, _listed)
     twice = [name for name, count in Counter(image.name for image in images).items() if count > 1]
     if twice:
         raise InputError(
@@ -233,8 +249,19 @@ def nips2017(folder: str | Path, labels: str | Path | None = None) -> tuple[list
 COLUMNS = ("ImageId", "TrueLabel", "TargetClass")
 
 
-def _rows(path: Path) -> list[Listed]:
-    """The rows of a list, separated by commas, semicolons or tabs, with any line ends."""
+Row = TypeVar("Row")
+
+
+def _rows(path: Path, columns: Sequence[str], parsed: Callable[[dict[Any, Any], str, int], Row]) -> list[Row]:
+    """The rows of a list, separated by commas, semicolons or tabs, with any line ends.
+
+    Parameters
+    ----------
+    columns
+        Those that it has to have.
+    parsed
+        What becomes of a row, of where it is for errors, and of the number of columns.
+    """
     regular(path)
     # With or without a BOM; other columns may be in any encoding.
     with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
@@ -247,17 +274,17 @@ def _rows(path: Path) -> list[Listed]:
         rows = csv.DictReader(kept, delimiter=delimiter, skipinitialspace=True, strict=True)
         try:
             names = [name.strip() for name in rows.fieldnames or ()]
-            if lacking := [name for name in COLUMNS if name not in names]:
+            if lacking := [name for name in columns if name not in names]:
                 raise InputError(
                     f"{path}: found no column {listed(lacking)} in its first line, which has"
-                    f" {listed(names) or 'nothing'}; expected a CSV in UTF-8 with {listed(COLUMNS)}"
+                    f" {listed(names) or 'nothing'}; expected a CSV in UTF-8 with {listed(columns)}"
                 )
-            if repeated := [name for name in COLUMNS if names.count(name) > 1]:
+            if repeated := [name for name in columns if names.count(name) > 1]:
                 raise InputError(
                     f"{path}: found column {listed(repeated)} more than once; remove all but one"
                 )
             rows.fieldnames = names
-            return [_listed(row, f"{path}, line {first + rows.line_num}", len(names)) for row in rows]
+            return [parsed(row, f"{path}, line {first + rows.line_num}", len(names)) for row in rows]
         except csv.Error as error:
             raise InputError(
                 f"{path}, line {first + rows.line_num}: is no row of a CSV ({error}); correct or remove it"
@@ -282,18 +309,66 @@ def _listed(row: dict[Any, Any], where: str, columns: int) -> Listed:
     if not all(re.fullmatch("[0-9]{1,9}", number or "") for number in numbers):
         found = ", ".join(map(repr, numbers))
         raise InputError(f"{where}: TrueLabel, TargetClass: found {found}, expected whole numbers from 1")
-    # Too many values, or too few, move those behind to other columns.
-    if None in row or None in row.values():
-        raise InputError(
-            f"{where}: found another number of values than the {columns} of the first line; put values"
-            " that have commas into quotes"
-        )
+    _refuse_ragged(row, where, columns)
     label, target = (int(number or 0) for number in numbers)
     if label == target or label < 1 or target < 1:
         raise InputError(
             f"{where}: TrueLabel, TargetClass: found {label}, {target}, expected two classes, counted from 1"
         )
     return Listed(f"{name}.png", label - 1, target - 1)
+
+
+def _refuse_ragged(row: dict[Any, Any], where: str, columns: int) -> None:
+    """Too many values, or too few, move those behind to other columns."""
+    if None in row or None in row.values():
+        raise InputError(
+            f"{where}: found another number of values than the {columns} of the first line; put values"
+            " that have commas into quotes"
+        )
+
+
+def labelled(path: str | Path) -> dict[str, list[str]]:
+    """Paths of images by their class, as a CSV with the columns `path` and `label` has them.
+
+    Returns
+    -------
+    dict
+        The classes sorted, numbers as such, and the paths of each, which are sorted too.
+
+    Raises
+    ------
+    ValueError
+        If it is no such list, or names an image twice.
+    """
+    status = regular(path)
+    return _labelled(Path(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@cache
+def _labelled(path: Path, *changed: int) -> dict[str, list[str]]:
+    """Read once in a process, unless it changed."""
+    found = _rows(path, ("path", "label"), _pair)
+    twice = [name for name, count in Counter(name for name, _ in found).items() if count > 1]
+    if twice:
+        raise InputError(
+            f"{path}: names {len(twice)} images more than once, expected each once: {listed(twice)}"
+        )
+    of_class: dict[str, list[str]] = {}
+    for name, label in found:
+        of_class.setdefault(label, []).append(name)
+    numbers = all(re.fullmatch("[0-9]{1,9}", label) for label in of_class)
+    classes = sorted(of_class, key=lambda label: (int(label) if numbers else 0, label))
+    return {label: sorted(of_class[label]) for label in classes}
+
+
+def _pair(row: dict[Any, Any], where: str, columns: int) -> tuple[str, str]:
+    name, label = ((row[key] or "").strip() for key in ("path", "label"))
+    _refuse_ragged(row, where, columns)
+    if not name or Path(name).is_absolute() or "\0" in name:
+        raise InputError(f"{where}: path: found {name!r}, expected the path of a file from `dataset.root`")
+    if not label:
+        raise InputError(f"{where}: label: found nothing, expected the name of a class")
+    return name, label
 
 
 def orientation_note(names: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from detour import folders
 from detour.artefacts import TakenOverError, written
 from detour.config import ConfigError
+from detour.folders import SETTLED
 from detour.options.datasets import Images
 from detour.options.run import Run
 from detour.spelling import listed, shown
@@ -29,9 +30,6 @@ EMPTY = sha256().hexdigest()[:32]
 READERS = 16
 
 SECONDS_BETWEEN = 10
-
-# Age in ns from which a file's time of change can be relied on: a later change gets another time.
-SETTLED = 2 * 10**9
 
 
 class Manifest:
@@ -54,8 +52,13 @@ class Manifest:
         """Digest of the names and contents of some files in a folder, in any order; see `digests`."""
         return _short(list(self.digests(root, names).items()))
 
-    def digests(self, root: str | Path, names: Iterable[str]) -> dict[str, str]:
+    def digests(self, root: str | Path, names: Iterable[str], part: str = "") -> dict[str, str]:
         """Digests of the contents of some files in a folder, by their names, which are sorted.
+
+        Parameters
+        ----------
+        part
+            What other files of the folder are remembered apart from these by.
 
         Raises
         ------
@@ -64,7 +67,7 @@ class Manifest:
         ValueError
             If one is no regular file.
         """
-        remembered = self.folder / f"{_short(str(Path(root).resolve()))}.json"
+        remembered = self.folder / f"{_short(str(Path(root).resolve()) + part)}.json"
         cached = _remembered(remembered)
         entries: dict[str, list[int]] = {}
         for name in sorted(names):
@@ -148,9 +151,8 @@ def _files(path: Path, manifest: Manifest) -> str:
 
 
 class Group(NamedTuple):
-    """Images of a folder: their digest together, and each one's and its class by what people know it by."""
+    """Images of a class, or all: their digest together, each one's and its class by what people call it."""
 
-    folder: Path
     digest: str
     files: dict[str, str]
     label: dict[str, int]
@@ -159,10 +161,16 @@ class Group(NamedTuple):
 def groups(found: Iterable[Images], manifest: Manifest) -> Iterator[Group]:
     """Digests of the images of each folder, of their names and of what the dataset says about them."""
     for images in found:
-        files = manifest.digests(images.folder, images.about)
+        files = images.digests
+        if files is None:
+            try:
+                files = manifest.digests(images.folder, images.about, images.part)
+            except FileNotFoundError as error:
+                raise ConfigError(
+                    [f"dataset: found no file {error.filename!r}, which is named; add it, or remove its name"]
+                ) from None
         about = [images.under, [[name, images.about[name], digest] for name, digest in files.items()]]
         yield Group(
-            images.folder,
             _short(about),
             {images.under + name: digest for name, digest in files.items()},
             {images.under + name: images.about[name][0] for name in files},
@@ -198,17 +206,15 @@ def _compared(run: Run, tested: list[Group], reference: Iterable[Group]) -> dict
     again: list[str] = []
     whole: list[str] = []
     alike: dict[frozenset[str], int] = {}
-    names, places = run.dataset.classes, list[Path]()
+    names = run.dataset.classes
     for c, group in enumerate(reference):
         digests.append(group.digest)
-        # Classes may share a file, which then is no copy.
-        places.append(group.folder)
         for name, digest in group.files.items():
             other = classes.setdefault(int(digest, 16), c)
-            if places[other] != group.folder:
+            if other != c:
                 again.append(f"{shown(name)} = one of {shown(names[other])}")
         other = alike.setdefault(frozenset(group.files.values()), c)
-        if places[other] != group.folder:
+        if other != c:
             whole.append(f"{shown(names[c])} = {shown(names[other])}")
         leaked += [f"{shown(first[d])} = {shown(name)}" for name, d in group.files.items() if d in first]
     if whole:
@@ -219,7 +225,8 @@ def _compared(run: Run, tested: list[Group], reference: Iterable[Group]) -> dict
     dataset: Any = run.dataset
     if leaked:
         leak = (
-            f"the same files are in {dataset.test!r} and in {dataset.reference!r}, {len(leaked)} pairs:"
+            f"the same images are in {dataset.place('test')} and in {dataset.place('reference')},"
+            f" {len(leaked)} pairs:"
             f" {listed(leaked)}"
         )
         leaked = [f"dataset.duplicates: allow: {leak}; figures are better than they would be on other images"]

@@ -14,67 +14,96 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from detour import code, methods
+from detour import code, folders, methods
 from detour.artefacts import TakenOverError, written
 from detour.errors import InputError
-from detour.options import attacks, detectors
+from detour.options import attacks, datasets, detectors
 from detour.options.base import Method
 from detour.options.run import Run
 
 # By section: options of an entry that was checked.
 FAMILIES: dict[str, Callable[[dict[str, Any]], Method]] = {
     "attacks": attacks.attack,
+    "dataset": datasets.dataset,
     "detectors": detectors.detector,
 }
+# What reads the images of a dataset.
+READER = Path(__file__).parents[1] / "image.py"
 
 
-def problems(run: Run, remembered: Path | None) -> list[str]:
+def problems(run: Run, remembered: Path | None, *, again: bool = True) -> list[str]:
     """Ask all that a configuration names, and fill in what they say; a line for each thing that is wrong.
 
     Parameters
     ----------
     remembered
         JSON file that keeps the answers between runs; None: they are not kept.
+    again
+        Whether to look at the files that datasets were read from: if they changed, those are asked again.
     """
     wrong: list[str] = []
     questions = {}
     for key, entry, family in _named(run):
         try:
-            means = code.outside(entry.outside)
+            reads_images = isinstance(entry, datasets.Dataset)
+            means = code.meaning(READER, *entry.code) if reads_images else code.outside(entry.outside)
         except InputError as error:
             wrong.append(f"{key}: {error}")
         else:
-            questions[key] = {"family": family, "entry": entry.model_dump(), "code": means}
+            # Of a dataset, all images are read: another choice among them is no other question.
+            told = entry.model_dump(exclude=getattr(entry, "choosing", None))
+            questions[key] = {"family": family, "entry": told, "code": means}
     if wrong or not questions:
         return wrong
-    answers = _answers(questions, remembered)
+    answers = _answers(questions, remembered, again)
     for key, entry, _ in _named(run):
         if "problem" in answers[key]:
             wrong.append(f"{key}: {answers[key]['problem']}")
-        elif isinstance(entry, detectors.Outside):
+        elif isinstance(entry, detectors.Outside | datasets.Indexed):
             entry._said.update(answers[key])
     return wrong
 
 
 def _named(run: Run) -> Iterator[tuple[str, Any, str]]:
     for family in FAMILIES:
-        for i, entry in enumerate(getattr(run, family)):
-            if entry.outside:
-                yield f"{family}[{i}]", entry, family
+        section = getattr(run, family)
+        if isinstance(section, list):
+            yield from (
+                (f"{family}[{i}]", entry, family) for i, entry in enumerate(section) if entry.described
+            )
+        elif section.described:
+            yield family, section, family
 
 
-def _answers(questions: dict[str, Any], remembered: Path | None) -> dict[str, Any]:
-    asked = json.dumps(questions, sort_keys=True)
+def _answers(questions: dict[str, Any], remembered: Path | None, again: bool) -> dict[str, Any]:
+    """The answers to all questions, of which those alone are asked that were not before."""
+    kept: dict[str, Any] = {}
     # A file that was cut, or of an earlier version, is written anew.
-    with suppress(OSError, ValueError, LookupError, TypeError):
-        if remembered and (kept := json.loads(remembered.read_text("utf-8")))["asked"] == asked:
-            return kept["answers"]
-    answers = _asked(asked)
-    if remembered and not any("problem" in answer for answer in answers.values()):
-        # Another Snakemake may ask at the same moment, and gets the same answers.
-        with suppress(TakenOverError), written(remembered) as path:
-            path.write_text(json.dumps({"asked": asked, "answers": answers}))
-    return answers
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        if remembered:
+            known = json.loads(remembered.read_text("utf-8"))
+            kept = {key: known[key] for key in questions if _holds(known.get(key), questions[key], again)}
+    if new := {key: question for key, question in questions.items() if key not in kept}:
+        answers = _asked(json.dumps(new, sort_keys=True))
+        kept |= {key: {"question": new[key], "answer": answers[key]} for key in new}
+        if remembered and (good := {key: e for key, e in kept.items() if "problem" not in e["answer"]}):
+            # Another Snakemake may ask at the same moment, and gets the same answers.
+            with suppress(TakenOverError), written(remembered) as path:
+                path.write_text(json.dumps(good))
+    return {key: entry["answer"] for key, entry in kept.items()}
+
+
+def _holds(known: Any, question: Any, again: bool) -> bool:
+    """Whether what is remembered answers a question, and the files that were read for it are as they were."""
+    if not isinstance(known, dict) or known["question"] != question:
+        return False
+    answer = known["answer"]
+    if not again or not answer.get("files"):
+        return True
+    # What was new then may have changed since; what is gone is told by whoever reads it.
+    with suppress(OSError):
+        return all(answer["state"].values()) and folders.state(answer["files"]) == answer["state"]
+    return False
 
 
 @cache
@@ -107,7 +136,8 @@ def _described(question: dict[str, Any]) -> dict[str, Any]:
         return {"problem": str(error)}
     # Whatever the user's own code raises.
     except Exception as error:
-        return {"problem": f"{entry.outside} raised {type(error).__name__} when it was made: {error}"}
+        what = entry.outside or question["family"]
+        return {"problem": f"{what} raised {type(error).__name__} when it was made: {error}"}
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import re
 import struct
 import zlib
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,8 +99,7 @@ def with_orientation(content: bytes) -> tuple[Tensor, bool]:
             # Looked for before anything is copied: few files have as many zeros.
             if scans == "sequential" and content.find(bytes(32), 0, end) > 0:
                 _refuse_sparse(content[:end])
-            pixels = _rgb(image)
-            return pixels, _is_turned(image)
+            return of_pillow(image)
     except UnidentifiedImageError as error:
         begins = next((kind for start, kind in SIGNATURES.items() if re.match(start, content)), None)
         if begins:
@@ -211,6 +211,60 @@ def _missing_bytes(content: bytes) -> int:
         missing -= len(part)
         packed = unpacking.unconsumed_tail
     return missing
+
+
+IMAGE = "a PIL image, or an array or tensor [H, W], [H, W, 3] or [3, H, W] of uint8 or of floats in [0, 1]"
+
+
+def of_memory(image: Any) -> tuple[Tensor, bool]:
+    """The pixels of an image that code from outside gives, and whether it asks to be turned or mirrored.
+
+    Parameters
+    ----------
+    image
+        As `IMAGE` says; floats are rounded to 256 levels, grey becomes three equal channels.
+
+    Returns
+    -------
+    uint8 [3, H, W]
+    bool
+
+    Raises
+    ------
+    InputError
+        If it is something else.
+    """
+    if isinstance(image, Image.Image):
+        return of_pillow(image)
+    if not isinstance(image, np.ndarray | Tensor):
+        raise InputError(f"found a {type(image).__name__}, expected {IMAGE}")
+    shape = list(image.shape)
+    kind = f"{str(image.dtype).removeprefix('torch.')} {shape}"
+    try:
+        # From any device, of any layout.
+        values = torch.as_tensor(np.ascontiguousarray(image) if isinstance(image, np.ndarray) else image)
+        values = values.detach().cpu()
+    except (TypeError, ValueError):
+        raise InputError(f"found an array {kind}, expected {IMAGE}") from None
+    if len(shape) == 2 and min(shape) > 0:
+        values = values[None]
+    elif len(shape) != 3 or min(shape) == 0 or not {shape[0], shape[2]} & {1, 3}:
+        raise InputError(f"found an array {kind}, expected {IMAGE}")
+    elif shape[0] not in (1, 3):
+        values = values.permute(2, 0, 1)
+    if values.is_floating_point():
+        low, high = values.amin().item(), values.amax().item()
+        if not (low >= 0 and high <= 1):
+            raise InputError(f"found values from {low:g} to {high:g} in an array {kind}, expected {IMAGE}")
+        values = (values * 255).round().to(torch.uint8)
+    elif values.dtype is not torch.uint8:
+        raise InputError(f"found an array {kind}, expected {IMAGE}")
+    return values.expand(3, -1, -1), False
+
+
+def of_pillow(image: Image.Image) -> tuple[Tensor, bool]:
+    """The pixels of an open image, uint8 [3, H, W], and whether it asks to be turned or mirrored."""
+    return _rgb(image), _is_turned(image)
 
 
 def _rgb(image: Image.Image) -> Tensor:

@@ -138,7 +138,7 @@ def start_of(classifier: Classifier, dataset: Known, name: str, c: int) -> np.nd
             # What cannot be decoded is left out of the reference, too.
             case str():
                 continue
-            case (image, _) if _predicted(classifier, image.numpy()[None], name) == c:
+            case (image, *_) if _predicted(classifier, image.numpy()[None], name) == c:
                 return image.numpy()
     return None
 

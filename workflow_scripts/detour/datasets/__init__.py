@@ -7,7 +7,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from detour import methods
-from detour.options.datasets import DATASETS
+from detour.options import datasets as options
 
 
 class Labelled(NamedTuple):
@@ -60,5 +60,4 @@ class Known(Protocol):
 
 def dataset(section: dict[str, Any]) -> Known:
     """The dataset of what a job is told of it, which was checked before; other keys are for the record."""
-    reader = methods.loaded(DATASETS[section["name"]].implementation)
-    return reader.model_construct(**section)
+    return methods.loaded(options.dataset(section).implementation).model_construct(**section)

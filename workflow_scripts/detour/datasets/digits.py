@@ -1,6 +1,5 @@
 """Digits: the dataset that comes with scikit-learn."""
 
-import hashlib
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -9,6 +8,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from detour.datasets import Labelled
+from detour.drawn import dealt
 from detour.options.datasets import digits as options
 
 
@@ -39,26 +39,13 @@ class Digits(options.Digits):
         from detour.pixels import resized
 
         digits = load_digits()
-        rows = np.sort(_dealt(digits.target)[part])
+        names = [f"digit {row}" for row in range(len(digits.target))]
+        rows = np.sort(dealt(digits.target, names)[part])
         rows = rows[np.argsort(digits.target[rows], kind="stable")]
         if classes is not None:
             rows = rows[np.isin(digits.target[rows], classes)]
         grey = torch.from_numpy(digits.images[rows] * 255 / 16).round().to(torch.uint8)
         pixels = resized(grey[:, None], [self.size, self.size]).expand(-1, 3, -1, -1)
         label = digits.target[rows].astype(np.int64)
-        names = [f"digit {row}" for row in rows]
-        return Labelled(TensorDataset(pixels, torch.from_numpy(label)), label, names)
-
-
-def _dealt(label: np.ndarray) -> np.ndarray:
-    """Rows in an order whose every beginning has the classes in their shares.
-
-    Ordered by a hash: the draws of a random generator can change with a version of its library.
-    """
-    hashed = sorted(range(len(label)), key=lambda row: hashlib.sha256(f"digit {row}".encode()).digest())
-    # The j-th of n images of a class stands where j / n of the whole are dealt.
-    place = np.empty(len(label))
-    for c in np.unique(label):
-        rows = [row for row in hashed if label[row] == c]
-        place[rows] = np.arange(1, len(rows) + 1) / len(rows)
-    return np.argsort(place, kind="stable")
+        used = [names[row] for row in rows]
+        return Labelled(TensorDataset(pixels, torch.from_numpy(label)), label, used)

@@ -66,6 +66,23 @@ class ImageFolder(Folders, options.ImageFolder):
         return self._part(self.test, range(len(self.classes)))
 
 
+class Csv(Folders, options.Csv):
+    """Images of the classes that lists give them."""
+
+    def test_images(self) -> Labelled:
+        return self._listed("test", range(len(self.classes)))
+
+    def reference_images(self, classes: Sequence[int] | None = None) -> Labelled:
+        """Those of some classes, in their order; None: of all."""
+        return self._listed("reference", range(len(self.classes)) if classes is None else classes)
+
+    def _listed(self, part: str, classes: Sequence[int]) -> Labelled:
+        of_class = list(self.listed(part, self.seed).values())
+        names = [name for c in classes for name in of_class[c]]
+        label = [c for c in classes for _ in of_class[c]]
+        return _labelled(_Files(str(self.folder(part)), names, label, self.fit))
+
+
 class Nips2017(Folders, options.Nips2017):
     """Test images by their list, which has targets."""
 

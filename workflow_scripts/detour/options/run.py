@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from detour.options import attacks, detectors
+from detour.options import attacks, datasets, detectors
 from detour.options.adaptive import Adaptive
 from detour.options.attacks import Attack
 from detour.options.base import Names, Number, Options, Seed, Text, Unique, either, said, unexpected
 from detour.options.classifier import Classifier
-from detour.options.datasets import DATASETS, Dataset
+from detour.options.datasets import Dataset
 from detour.options.detectors import Detector
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     AnyDetector: TypeAlias = Detector
 else:
     AnyAttack = either(reduce(or_, attacks.METHODS.values()), attacks.Outside)
-    AnyDataset = Annotated[reduce(or_, DATASETS.values()), Field(discriminator="name")]
+    AnyDataset = either(reduce(or_, datasets.DATASETS.values()), datasets.Outside, "name")
     AnyDetector = either(reduce(or_, detectors.METHODS.values()), detectors.Outside)
 
 Share = Annotated[Number, Field(ge=1e-6, lt=1)]

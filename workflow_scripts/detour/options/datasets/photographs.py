@@ -4,15 +4,16 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 from unicodedata import normalize
 
 from pydantic import Field
 
 from detour import folders
+from detour.drawn import drawn
 from detour.errors import InputError
 from detour.options.base import Text
-from detour.options.datasets import Dataset, Images, Shards
+from detour.options.datasets import Dataset, Duplicates, Images, PerClass, Shards
 from detour.spelling import listed, unknown
 
 CROP = "side in pixels of the square cut from the centre"
@@ -29,17 +30,8 @@ class Photographs(Dataset):
     test: Text
     resize: int | None = Field(None, ge=1, le=8192, description=RESIZE)
     crop: int = Field(ge=1, le=4096, description=CROP)
-    per_class: int | None = Field(
-        None,
-        ge=1,
-        le=10_000_000,
-        description="reference images of each class at most, drawn by the seed; null: all",
-    )
-    duplicates: Literal["error", "allow"] = Field(
-        "error",
-        description="files that are among the test images and the reference too: `error`, or `allow` and say"
-        " which",
-    )
+    per_class: PerClass = None
+    duplicates: Duplicates = "error"
     workers: int = Field(
         1,
         ge=1,
@@ -56,15 +48,12 @@ class Photographs(Dataset):
     def classes(self) -> list[str]:
         return folders.classes(self.reference)
 
-    def section(self, part: str, seed: int) -> dict[str, Any]:
-        found = super().section(part, seed)
-        return found | {"seed": seed} if found.get("per_class") else found
-
     def problems(self) -> list[str]:
-        found = list(of_classes(self.reference, "reference"))
+        return [*of_classes(self.reference, "reference"), *self._sizes()]
+
+    def _sizes(self) -> Iterator[str]:
         if self.resize and self.resize < self.crop:
-            found.append(f"dataset.resize: found {self.resize}, allowed: at least `crop`, {self.crop}")
-        return found
+            yield f"dataset.resize: found {self.resize}, allowed: at least `crop`, {self.crop}"
 
     def reference_count(self, enough: int) -> int:
         count = 0
@@ -108,6 +97,80 @@ class ImageFolder(Photographs):
         for c, name in enumerate(self.classes):
             if (root / name).is_dir():
                 yield Images(root / name, f"{name}/", dict.fromkeys(folders.taken(root / name), (c,)))
+
+
+class Csv(Photographs):
+    """Images that two lists name, with their classes."""
+
+    name: Literal["csv"]
+    reference: Text = Field(
+        description="CSV with the columns `path` and `label`, in any order and among others, of the images"
+        " that the classifier was trained on; the classes are its labels, sorted, as numbers if all are"
+    )
+    test: Text = Field(
+        description="the same of the images that are attacked; its classes are among the reference's"
+    )
+    root: Text | None = Field(
+        None, description="folder that the paths in the lists are from; null: that of each list"
+    )
+    shards: Shards = 4
+
+    implementation: ClassVar = "detour.datasets.photographs:Csv"
+
+    def folder(self, part: str) -> Path:
+        """What the paths of a list are from."""
+        return Path(self.root) if self.root else Path(getattr(self, part)).parent
+
+    @property
+    def classes(self) -> list[str]:
+        return list(folders.labelled(self.reference))
+
+    def problems(self) -> list[str]:
+        return [*self._lists(), *self._sizes()]
+
+    def _lists(self) -> Iterator[str]:
+        for part in ("reference", "test"):
+            path = getattr(self, part)
+            try:
+                found = folders.labelled(path)
+            except OSError as error:
+                yield f"dataset.{part}: cannot read {path!r} ({error.strerror}); expected a CSV of images"
+            except ValueError as error:
+                yield f"dataset.{part}: {error}"
+            else:
+                if len(found) < 2 and part == "reference":
+                    yield f"dataset.reference: found {len(found)} labels in {path!r}, expected at least two"
+                elif not found:
+                    yield f"dataset.test: found no image in {path!r}, expected at least one"
+
+    def test_counts(self) -> dict[str, int]:
+        found, known = folders.labelled(self.test), self.classes
+        if problems := [_other(name, known) for name in found if name not in known]:
+            raise InputError("\n".join(problems))
+        return {name: len(paths) for name, paths in found.items()}
+
+    def reference_count(self, enough: int) -> int:
+        every = folders.labelled(self.reference).values()
+        return sum(min(len(paths), self.per_class or len(paths)) for paths in every)
+
+    def listed(self, part: str, seed: int) -> dict[str, list[str]]:
+        """Paths of the images that are used, by class, in the order of the classes."""
+        found, at_most = (
+            folders.labelled(getattr(self, part)),
+            self.per_class if part == "reference" else None,
+        )
+        return {name: drawn(found.get(name, ()), at_most, seed, name) for name in self.classes}
+
+    def test_files(self) -> Iterator[Images]:
+        return self._files("test", 0)
+
+    def reference_files(self, seed: int) -> Iterator[Images]:
+        return self._files("reference", seed)
+
+    def _files(self, part: str, seed: int) -> Iterator[Images]:
+        for c, (name, paths) in enumerate(self.listed(part, seed).items()):
+            if paths or part == "reference":
+                yield Images(self.folder(part), "", dict.fromkeys(paths, (c,)), part=name)
 
 
 class Nips2017(Photographs):

@@ -68,19 +68,11 @@ def _answers(questions: dict[str, Any], remembered: Path | None) -> dict[str, An
     with suppress(OSError, ValueError, LookupError, TypeError):
         if remembered and (kept := json.loads(remembered.read_text("utf-8")))["asked"] == asked:
             return kept["answers"]
-    ran = subprocess.run(
-        [sys.executable, "-P", "-m", "detour.outside"],
-        input=asked,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(_path())},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ran = answered("detour.outside", asked)
     if ran.returncode:
         said = ran.stderr.strip().splitlines() or [f"it ended with {ran.returncode}"]
         return {key: {"problem": f"importing it ended Python: {said[-1]}"} for key in questions}
-    # What the code itself printed stands before.
-    answers = json.loads(ran.stdout.splitlines()[-1])
+    answers = json.loads(answer_of(ran))
     if remembered and not any("problem" in answer for answer in answers.values()):
         # Another Snakemake may ask at the same moment, and gets the same answers.
         with suppress(TakenOverError), written(remembered) as path:
@@ -88,9 +80,22 @@ def _answers(questions: dict[str, Any], remembered: Path | None) -> dict[str, An
     return answers
 
 
-def _path() -> list[str]:
-    """As jobs have it: this checkout's library, then what the user has."""
-    return [str(Path(__file__).parents[1]), *filter(None, [os.getenv("PYTHONPATH")])]
+def answered(module: str, question: str) -> subprocess.CompletedProcess[str]:
+    """What a module answers to a question, in a process with the path that jobs have."""
+    path = [str(Path(__file__).parents[1]), *filter(None, [os.getenv("PYTHONPATH")])]
+    return subprocess.run(
+        [sys.executable, "-P", "-m", module],
+        input=question,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def answer_of(ran: subprocess.CompletedProcess[str]) -> str:
+    """Its last line: what code from outside printed stands before."""
+    return ran.stdout.splitlines()[-1]
 
 
 def _described(question: dict[str, Any]) -> dict[str, Any]:

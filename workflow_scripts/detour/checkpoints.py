@@ -328,8 +328,13 @@ def _reason(
 
 
 def _other_classes(unlike: list[str], plain: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> bool:
-    """Whether nothing but the number of outputs differs, of the last layer: all of it, by one number."""
+    """Whether nothing but the number of outputs differs, of the last layer: all of it, by one number.
+
+    That is the last one of the state dict, or a linear one whose outputs no other layer takes.
+    """
     last = [name for name in expected if not _auxiliary(name)][-1].rpartition(".")[0]
+    if all(expected[name].ndim < 3 for name in unlike):
+        last = unlike[0].rpartition(".")[0]
     outputs = {plain[name].shape[:1] for name in unlike}
     return (
         set(unlike) == {name for name in expected if name.rpartition(".")[0] == last}

@@ -267,15 +267,16 @@ def _channels(classifier: Classifier) -> Iterator[str]:
 
 
 def _outputs(run: Run) -> Iterator[str]:
-    picked, classes = run.classifier.classes, len(run.dataset.classes)
-    if picked is None:
+    picked = run.classifier.classes
+    # The folder of the classes may not be there, which is told by itself.
+    if picked is None or run.dataset.problems():
         return
     if run.classifier.weights in ("train", "untrained"):
         yield (
             f"classifier.classes: found a choice, and with `weights: {run.classifier.weights}` every output"
             " is a class of the reference; leave it out"
         )
-    if len(picked) != classes:
+    if len(picked) != (classes := len(run.dataset.classes)):
         yield (
             f"classifier.classes: found {len(picked)} outputs, allowed: {classes}, one per class of the"
             " reference"

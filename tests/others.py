@@ -1,6 +1,5 @@
 """Networks as people write them, for tests that bring them from a file; torch alone."""
 
-import transformers
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -103,6 +102,9 @@ class Deciding(nn.Module):
 
 
 def vit(num_labels: int = 10) -> nn.Module:
+    """A network of transformers, which takes seconds to import."""
+    import transformers
+
     config = transformers.AutoConfig.for_model(
         "vit", num_labels=num_labels, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
         intermediate_size=16, image_size=16, patch_size=4,

@@ -136,6 +136,8 @@ ELSEWHERE = {
     ".venv/bin/snakemake --cores all --default-storage-provider s3 --default-storage-prefix s3://bucket/project":
         "needs the plugin of S3 and a bucket; test_workflow.py runs the plugin of a folder",
     "python -m benchmarks.reproducibility": "runs the default workflow once for each kind of processor, an hour",
+    ".venv/bin/snakemake --cores all --configfile presets/imagenette.yaml":
+        "needs two packages that no lock has; test_networks.py runs it in small where they are",
     "python -m benchmarks.lite0 DATA OUT":
         "needs two packages that no lock has, images and an hour",
     "python -m benchmarks.scaling --out FILE --epochs 30 OUT/imagenet-1000":

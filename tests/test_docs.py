@@ -77,6 +77,7 @@ PLANS = {
     },
     ".venv/bin/snakemake --cores all --config seed=1 run=digits-1": MINE,
     ".venv/bin/snakemake --cores all adversarials": {},
+    ".venv/bin/snakemake layers --cores 1 --configfile my.yaml": {"layers": 1, "report": 0},
     ".venv/bin/snakemake figures --cores all --configfile my.yaml": {"figure_roc": 1, "report": 0},
     ".venv/bin/snakemake --cores all --dry-run": {},
     ".venv/bin/snakemake --cores all --dry-run --rerun-triggers mtime input": {},
@@ -143,6 +144,7 @@ ELSEWHERE = {
     "python -m benchmarks.scaling --out FILE --epochs 30 OUT/imagenet-1000":
         "test_benchmarks.py runs it on the small run",
     "snakemake --lint": "`make lint` runs it",
+    "snakemake layers": "the name of a target; docs/networks.md has the whole command, which is planned",
     "pre-commit install": "needs pre-commit, which no lock has; the hooks are compared with `make lint` below",
 }  # fmt: skip
 

@@ -374,6 +374,22 @@ def test_an_edit_of_the_network_s_file_is_looked_at_again(own, tmp_path, monkeyp
         assert len(asked_of) == times
 
 
+def test_all_modules_are_listed_with_what_auto_takes(own, tmp_path):
+    shutil.copy(OTHERS, tmp_path / "nets.py")
+    settings = SMALL | {
+        "classifier": {"model": "nets.py:cifar_resnet", "weights": "untrained", "layers": ["layer1.*"]}
+    }
+    rows = config.modules(config.load(settings))
+    assert rows[:3] == [
+        ["conv1", "Conv2d", "[8, 32, 32]", ""],
+        ["bn1", "BatchNorm2d", "[8, 32, 32]", "auto"],
+        ["layer1", "Sequential", "[8, 32, 32]", ""],
+    ]
+    taken = [row[0] for row in rows if row[3]]
+    assert taken == ["bn1", "layer1.0", "layer1.1", "layer2.0", "layer3.0"]
+    assert rows[-1] == ["linear", "Linear", "[10]", ""]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

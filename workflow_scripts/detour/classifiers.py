@@ -643,6 +643,27 @@ def _check_logits(question: Question, logits: Tensor, network: nn.Module) -> Non
         )
 
 
+def modules(question: Question) -> list[list[str]]:
+    """Name, class and shape of what each module that is called puts out, and whether `auto` takes it."""
+    network, _, root = _looked_at(question)
+    try:
+        taken = blocks.auto(network, root, BATCH)
+    except InputError:
+        taken = []
+    return [
+        [
+            call.name,
+            type(call.module).__name__,
+            str(list(call.output.shape[1:]))
+            if isinstance(call.output, Tensor)
+            else type(call.output).__name__,
+            "auto" if call.name in taken else "",
+        ]
+        for call in root.all()
+        if call.name
+    ]
+
+
 def check_model(model: str) -> None:
     """Refuse a name that no network has, with the nearest names."""
     if _in_torchvision(model):
@@ -753,10 +774,15 @@ def transforms_input(model: str, weights: str, stated: bool | None = None) -> bo
 
 
 def main() -> None:
-    """Answer a `Question` of standard input; asked by `detour.config.layers`, which must not import torch."""
-    question = Question(**json.load(sys.stdin))
+    """Answer a `Question` of standard input; asked by `detour.config`, which must not import torch.
+
+    With `every`, the modules are told in place of the layers.
+    """
+    asked = json.load(sys.stdin)
+    every = asked.pop("every", False)
+    answer: dict[str, Any]
     try:
-        answer = {"layers": look(question)}
+        answer = {"modules": modules(Question(**asked))} if every else {"layers": look(Question(**asked))}
     except ValueError as error:
         answer = {"problems": str(error).splitlines()}
     # In a line of its own: code from outside may print, too.

@@ -134,17 +134,7 @@ def layers(run: Run, remembered: Path, content: str = "") -> list[str]:
         If there is no such model, or it has no such weights or layers, its weights do not fit, it does not
         take images of that size or give a logit for each class, or what a layer puts out cannot be compared.
     """
-    dataset, section = run.dataset, run.classifier
-    asked_of = {"model", "options", "weights", "layers", "transform_input"}
-    question = section.model_dump(include=asked_of) | {
-        "outputs": section.classes,
-        "channels": len(section.mean),
-        "start": section.training.start if section.weights == "train" else None,
-        "classes": len(dataset.classes),
-        "size": getattr(dataset, dataset.side),
-        "key": f"dataset.{dataset.side}",
-        "content": content,
-    }
+    section, question = run.classifier, _question(run, content)
     # What else the answer depends on.
     by = {
         "torchvision": version("torchvision"),
@@ -159,17 +149,42 @@ def layers(run: Run, remembered: Path, content: str = "") -> list[str]:
         answer = json.loads(remembered.read_text("utf-8"))
         if (answer["question"], answer["by"]) == (question, by) and _are_names(answer["layers"]):
             return answer["layers"]
+    found = _looked_at(question)["layers"]
+    # Another Snakemake may ask at the same moment, and gets the same answer.
+    with suppress(TakenOverError), written(remembered) as path:
+        path.write_text(json.dumps({"question": question, "by": by, "layers": found}))
+    return found
+
+
+def modules(run: Run) -> list[list[str]]:
+    """Name, class and shape of what each module of the network puts out, and whether `auto` takes it."""
+    return _looked_at(_question(run, "") | {"every": True})["modules"]
+
+
+def _question(run: Run, content: str) -> dict[str, Any]:
+    dataset, section = run.dataset, run.classifier
+    asked_of = {"model", "options", "weights", "layers", "transform_input"}
+    return section.model_dump(include=asked_of) | {
+        "outputs": section.classes,
+        "channels": len(section.mean),
+        "start": section.training.start if section.weights == "train" else None,
+        "classes": len(dataset.classes),
+        "size": getattr(dataset, dataset.side),
+        "key": f"dataset.{dataset.side}",
+        "content": content,
+    }
+
+
+def _looked_at(question: dict[str, Any]) -> dict[str, Any]:
+    """What `detour.classifiers` answers."""
     asked = outside.answered("detour.classifiers", json.dumps(question))
     if asked.returncode:
         said = asked.stderr.strip().splitlines() or [f"it ended with {asked.returncode}"]
-        raise ConfigError([f"classifier: cannot look into {run.classifier.model!r}: {said[-1]}"])
+        raise ConfigError([f"classifier: cannot look into {question['model']!r}: {said[-1]}"])
     found = json.loads(outside.answer_of(asked))
     if "problems" in found:
         raise ConfigError(found["problems"])
-    # Another Snakemake may ask at the same moment, and gets the same answer.
-    with suppress(TakenOverError), written(remembered) as path:
-        path.write_text(json.dumps({"question": question, "by": by, "layers": found["layers"]}))
-    return found["layers"]
+    return found
 
 
 def _are_names(found: Any) -> bool:

@@ -1,3 +1,5 @@
+import re
+
 from snakemake.utils import min_version
 
 min_version("9.14")
@@ -6,7 +8,7 @@ min_version("9.14")
 # A --configfile replaces the default run instead of being mixed into it.
 if not workflow.overwrite_configfiles:
 
-    configfile: f"{workflow.basedir}/config.yaml"
+    configfile: f"{workflow.current_basedir}/config.yaml"
 
 
 include: "rules/common.smk"
@@ -24,6 +26,7 @@ include: "rules/detectors.smk"
 include: "rules/metrics.smk"
 include: "rules/adaptive.smk"
 include: "rules/figures.smk"
+include: "rules/pngs.smk"
 include: "rules/report.smk"
 
 
@@ -52,6 +55,11 @@ rule all:
 rule adversarials:
     input:
         [PLAN.images[attack] for attack in PLAN.attacks],
+
+
+rule pngs:
+    input:
+        expand("<run>/pngs/{set}", set=PLAN.sets),
 
 
 rule activations:

@@ -5,7 +5,9 @@ peak over the operations of a pass, counted by torch on the network itself. No d
 given for the order of magnitude, and so that a measured figure can be judged.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model
 
 from benchmarks import timing
-from benchmarks.attacks import CUDA_ONLY, MEAN, STD, loaded, seeded
+from benchmarks.attacks import CUDA_ONLY, MEAN, STD, loaded, seeded, with_tf32
 from benchmarks.sections import Table
 from detour import classifiers
 from detour.attacks import adversarial
@@ -24,12 +26,12 @@ GOAL = "Measured images a second where an accelerator is at hand; where none is,
 
 NOTES = [
     "Peaks in TFLOP/s, dense, of NVIDIA's data sheets: A100 SXM 19.5 (float32), 156 (TF32), 312 (bfloat16,"
-    " float16); H100 SXM 67, 495, 989.",
+    " float16); H100 and H200 SXM 67, 495, 989.",
     "An iterated step is a forward pass and the gradient of the pixels, which is a second pass of about the same"
     " number of operations: gradients of the weights are not computed.",
 ]
 
-PEAKS = {"A100 SXM": (19.5e12, 156e12, 312e12, 312e12), "H100 SXM": (67e12, 495e12, 989e12, 989e12)}
+PEAKS = {"A100 SXM": (19.5e12, 156e12, 312e12, 312e12), "H100 or H200 SXM": (67e12, 495e12, 989e12, 989e12)}
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 STEPS = 20
 
@@ -45,10 +47,13 @@ def run(quick: bool) -> list[Table]:
     target = np.arange(n) % 1000
     here = [p for p in PRECISIONS if cuda or p not in CUDA_ONLY]
     nets = {p: loaded("inception_v3", network, device, p) for p in here}
-    forward = timing.side_by_side({p: partial(passed, nets[p], pixels) for p in here}, "float32", rounds)
-    attacked = timing.side_by_side(
-        {p: partial(adversarial, nets[p], images, target, attack, [0] * n) for p in here}, "float32", rounds
-    )
+
+    def measured(call: Callable[..., Any], *arguments: Any) -> dict[str, timing.Timing]:
+        calls = {p: partial(with_tf32, partial(call, nets[p], *arguments), allowed=p == "tf32") for p in here}
+        return timing.side_by_side(calls, "float32", rounds)
+
+    forward = measured(passed, pixels)
+    attacked = measured(adversarial, images, target, attack, [0] * n)
     rows = [
         {
             "precision": p,
@@ -67,7 +72,7 @@ def run(quick: bool) -> list[Table]:
             "forward, images/s at most": peak / operations(),
             f"attacked in {STEPS} steps, images/s at most": peak / operations() / 2 / STEPS,
             "measured": "see above"
-            if cuda and gpu.split()[0] in torch.cuda.get_device_name()
+            if cuda and any(word in torch.cuda.get_device_name() for word in gpu.split()[::2])
             else "not measured",
         }
         for gpu, peaks in PEAKS.items()

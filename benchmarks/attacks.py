@@ -17,6 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -52,6 +53,8 @@ BARE = "bare loop, float32"
 COMPILED = "bare loop, float32, torch.compile"
 CLASSES = 1_000
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+Found = TypeVar("Found")
 
 # Precisions that a CPU has no fast arithmetic for.
 CUDA_ONLY = ("tf32", "float16")
@@ -262,11 +265,13 @@ def loss_of(network: nn.Module, x: Tensor, y: Tensor) -> tuple[float, np.ndarray
 
 
 def counted(seen: list[int], call: Callable[[], Tensor], tf32: bool) -> tuple[Tensor, int]:
-    """What the call returns, with TF32 allowed or not, and how many images went through the network.
-
-    torch allows it in convolutions from the start.
-    """
-    products = "tf32" if tf32 else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = products
+    """What the call returns, with TF32 allowed or not, and how many images went through the network."""
     seen.clear()
-    return call(), sum(seen)
+    return with_tf32(call, allowed=tf32), sum(seen)
+
+
+def with_tf32(call: Callable[[], Found], *, allowed: bool) -> Found:
+    """What the call returns. To be told before each: it holds for the process, and torch begins with it allowed."""
+    products = "tf32" if allowed else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = products
+    return call()

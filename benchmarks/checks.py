@@ -66,7 +66,7 @@ def run(quick: bool) -> list[Table]:
                 137,
             ),
             "scores, beside the CSV": (
-                partial(pd.read_csv, folder / "scores.csv"),
+                partial(pd.read_csv, folder / "scores.csv", dtype={"set": str}, keep_default_na=False),
                 partial(tables.read, scores),
                 3,
             ),

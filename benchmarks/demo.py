@@ -18,6 +18,8 @@ import pandas as pd
 import yaml
 
 from benchmarks.sections import Table
+from benchmarks.tables import record
+from detour import tables
 from detour.methods import module
 from detour.options.detectors import METHODS
 
@@ -48,12 +50,14 @@ def run(quick: bool) -> list[Table]:
             copy(ROOT / name, folder / name)
         wall, again = (seconds(folder, "-m", "snakemake", "--cores", str(CORES)) for _ in range(2))
         results = folder / "results" / yaml.safe_load((folder / "config.yaml").read_text())["run"]
-        jobs = pd.concat(
-            pd.read_csv(path, sep="\t").assign(rule=rule(path.relative_to(results / "benchmarks")))
-            for path in (results / "benchmarks").rglob("*.tsv")
+        jobs = pd.DataFrame(
+            [
+                {**record(path), "rule": rule(path.relative_to(results / "benchmarks"))}
+                for path in (results / "benchmarks").rglob("*.tsv")
+            ]
         )
         importing = {name: imported(folder / "workflow_scripts" / f"{name}.py") for name in set(jobs["rule"])}
-        summary = pd.read_csv(results / "summary.csv").query("population == 'all'")[SHOWN]
+        summary = tables.read(results / "summary.zarr.zip").query("population == 'all'")[SHOWN]
     rules = jobs.groupby("rule", sort=False).agg(
         jobs=("s", "size"), s=("s", "sum"), cpu=("cpu_time", "sum"), mb=("max_rss", "max")
     )

@@ -26,7 +26,7 @@ from tabulate import tabulate
 
 from benchmarks.demo import PARTS, ROOT
 from benchmarks.machine import description
-from detour import store
+from detour import store, tables
 
 BASELINE = "baseline"
 MARK = "<!-- table -->"
@@ -157,7 +157,7 @@ def page(results: dict[str, Path]) -> str:
         if name != BASELINE:
             if not found.index.equals(base.index):
                 raise SystemExit(
-                    f"{name}: its summary.csv has other rows than the baseline's; use another --work"
+                    f"{name}: its summary has other rows than the baseline's; use another --work"
                 )
             # An interval without width, as of a share that is 1, holds its own value alone.
             inside = found["value"].between(base["low"], base["high"]) | np.isclose(
@@ -191,8 +191,8 @@ def page(results: dict[str, Path]) -> str:
 
 
 def headline(folder: Path) -> pd.DataFrame:
-    """Rows of summary.csv of all images, by what they are of."""
-    summary = pd.read_csv(folder / "summary.csv")
+    """Rows of the summary of all images, by what they are of."""
+    summary = tables.read(folder / "summary.zarr.zip")
     return summary[summary["population"] == "all"].set_index(KEYS)[["value", "low", "high"]]
 
 
@@ -207,7 +207,7 @@ def identical(base: Path, other: Path) -> dict[str, str]:
             for pair in arrays(path, other / path.relative_to(base))
         ]
         found[kind] = difference(pairs)
-    scores = [pd.read_csv(folder / "scores.csv", low_memory=False) for folder in (base, other)]
+    scores = [tables.read(folder / "scores.zarr.zip") for folder in (base, other)]
     numbers = [table.select_dtypes("number").to_numpy(dtype=np.float64) for table in scores]
     found["scores"] = difference([(numbers[0], numbers[1])])
     return found

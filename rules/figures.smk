@@ -1,3 +1,6 @@
+from detour import code
+from detour.handover import text
+
 # Every figure is drawn by one rule of this form.
 for figure, job in PLAN.figures.items():
 

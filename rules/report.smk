@@ -1,5 +1,7 @@
+import os
+
 # Relative, so that a moved project is still the same project.
-TEXTS = Path(os.path.relpath(workflow.basedir), "report")
+TEXTS = Path(os.path.relpath(ROOT), "report")
 CAPTIONS = [
     *PLAN.figures,
     *("summary", "known", "unknown", "populations", "operating", "outcomes"),

@@ -1,5 +1,6 @@
 """What a configuration gives a job, without the checks of a whole one."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from detour import datasets, detectors
@@ -9,6 +10,21 @@ from detour.options import attacks
 from detour.options import detectors as options
 from detour.options.attacks import Attack
 from detour.options.detectors import Detector as Options
+
+# What entries of these methods cannot do without.
+REQUIRED = {
+    "files": {"path": "."},
+    "torchattacks": {"attack": "PGD"},
+    "foolbox": {"attack": "LinfPGD"},
+    "art": {"attack": "FastGradientMethod"},
+}
+
+
+def attack_entries() -> Iterator[dict[str, Any]]:
+    """An entry of every attack of this project, as a configuration has it."""
+    for method, option in attacks.METHODS.items():
+        eps = {"eps": 8} if "eps" in option.model_fields else {}
+        yield {"name": method, "method": method} | eps | REQUIRED.get(method, {})
 
 
 def attack(method: str, name: str = "a", **entry: Any) -> Attack:

@@ -162,6 +162,10 @@ class Workflow:
     def results(self) -> Path:
         return self.folder / "results" / self.settings["run"]
 
+    def table(self, name: str) -> pd.DataFrame:
+        """A table of the run, whose columns have the types that they were written with."""
+        return tables.read(self.results / f"{name}.zarr.zip")
+
 
 @functools.cache
 def forks() -> subprocess.Popen[str]:

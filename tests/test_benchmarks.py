@@ -185,7 +185,7 @@ def test_there_are_tables_of_any_run(tmp_path, write_table, rng, which):
             "score": rng.normal(size=20),
         })
         for detector in asked["detectors"] for protocol in asked["protocols"] for seed in asked["seeds"]
-        for fold in range(2) for case in cases([protocol], asked["attacks"])
+        for fold in range(2) for case in cases([protocol], {name: name for name in asked["attacks"]})
         for role, part in (("test", ["original", *case.tested]), ("validation", ["original"])) for name in part
     ])  # fmt: skip
     verdicts = pd.DataFrame({"set": np.repeat(sets, 40), "source": np.tile(range(40), len(sets))})

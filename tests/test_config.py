@@ -115,15 +115,15 @@ def test_every_scheduler_of_dask_can_be_named(scheduler):
     [
         (changed("sed", 1), "sed: found 'sed', allowed: run, seed,.*did you mean `seed`"),
         (changed("attacks", 0, "epss", 8), r"attacks\[0\].epss: found 'epss'.*did you mean `eps`"),
-        (changed("attacks", 0, "method", "fgms"), r"attacks\[0\].method: found 'fgms', allowed: carlini_wagner, fgsm, hop_skip_jump, .*; did you mean `fgsm`"),
-        (changed("attacks", 1, "steps", 3), r"attacks\[1\].steps: found 'steps', allowed: name, method, eps"),
+        (changed("attacks", 0, "method", "fgms"), r"attacks\[0\].method: found 'fgms', allowed: art, autoattack, carlini_wagner, fgsm, .*; did you mean `fgsm`"),
+        (changed("attacks", 1, "steps", 3), r"attacks\[1\].steps: found 'steps', allowed: name, method, family, eps"),
         (changed("attacks", 3, "step", 33), r"attacks\[3\].step: found 33 in 'iterative_target', allowed: at most its eps, 32"),
         (changed("attacks", 3, "target", "non"), r"attacks\[3\].target: found 'non', allowed: dataset, random, none; did you mean `none`"),
         (changed("attacks", 3, PGD | {"step": 33}), r"attacks\[3\].step: found 33 in 'x', allowed: at most its eps, 32"),
         (changed("attacks", 3, PGD | {"eps": 2.5}), r"attacks\[3\].eps: found 2.5 in 'x', allowed: with `norm: linf` a whole number of pixels up to 255"),
         (changed("attacks", 3, PGD | {"eps": 256}), r"attacks\[3\].eps: found 256 in 'x', allowed: with `norm: linf`"),
         (changed("attacks", 3, PGD | {"norm": "l1"}), r"attacks\[3\].norm: found 'l1', allowed: linf, l2"),
-        (changed("attacks", 3, {"name": "x", "method": "carlini_wagner", "eps": 8}), r"attacks\[3\].eps: found 'eps', allowed: name, method, target, steps, searches"),
+        (changed("attacks", 3, {"name": "x", "method": "carlini_wagner", "eps": 8}), r"attacks\[3\].eps: found 'eps', allowed: name, method, family, target, steps, searches"),
         (changed("attacks", 2, "name", "noise"), "attacks: the name 'noise' stands 2 times"),
         (changed("attacks", 2, "name", "original"), "attacks: the name 'original' is taken"),
         (changed("attacks", 2, "name", "all"), "attacks: the name 'all' is taken"),
@@ -286,12 +286,9 @@ def test_the_preset_of_the_paper_is_the_paper_s_setting():
 
 
 def test_every_method_has_defaults_that_an_attack_can_be_made_of():
-    least = {
-        method: {"name": method, "method": method, **({} if method in UNBOUNDED else {"eps": 8})}
-        for method in attacks.METHODS
-    }
+    least = {entry["method"]: entry for entry in asked.attack_entries()}
     for attack in config.load({**LEAST, "attacks": list(least.values())}).attacks:
-        assert attack.targeted == hasattr(attack, "target")
+        assert attack.targeted == (getattr(attack, "target", "none") != "none")
         assert (attack.budget is None) == (attack.method in UNBOUNDED)
         assert attacks.attack(least[attack.method]) == attack
 

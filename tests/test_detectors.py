@@ -9,6 +9,7 @@ from scipy.spatial.distance import cdist
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -414,6 +415,33 @@ def test_knn_equals_brute_force(run, references, k):
     detector.fit(Versions(run, TRAIN), Versions(run, VALIDATION), seed=0)
     test = Versions(run, TEST)
     np.testing.assert_allclose(detector.score(test), without_the_predicted_class(references, test, k))
+
+
+@pytest.mark.parametrize(
+    ("votes", "weights"),
+    [
+        ("equal", "uniform"),
+        ("distance", "distance"),
+        ("rank", lambda distance: np.tile(1 / np.arange(1, distance.shape[1] + 1), (len(distance), 1))),
+    ],
+)
+def test_weighted_votes_are_those_of_scikit_learn(run, references, votes, weights):
+    model = KNeighborsClassifier(9, weights=weights, algorithm="brute")
+    model.fit(*(of_references(references, name).astype(float) for name in ("layer", "label")))
+    detector, test = asked.detector("knn", layer="layer", k=[9], votes=votes), Versions(run, TEST)
+    detector.fit(Versions(run, TRAIN), Versions(run, VALIDATION), seed=0)
+    proba = pd.DataFrame(model.predict_proba(test.activations("layer")), columns=model.classes_.astype(int))
+    share = [row.get(label, 0) for (_, row), label in zip(proba.iterrows(), test.predicted, strict=True)]
+    np.testing.assert_allclose(detector.score(test), 1 - np.array(share), rtol=1e-5, atol=1e-6)
+
+
+def test_of_weights_by_distance_the_same_image_alone_votes():
+    agree = np.array([[True, False, True], [False, True, True]])
+    distance = np.array([[0, 0, 1], [1, 2, 4]], np.float32)
+    label, predicted = np.where(agree, 3, 4), np.array([3, 3])
+    versions = SimpleNamespace(neighbours=lambda layer, k: (distance, label), predicted=predicted)
+    detector = asked.detector("knn", k=[3], votes="distance").restored({"chosen": ("layer", 3)})
+    np.testing.assert_allclose(detector.score(versions), [1 / 2, 1 - (1 / 2 + 1 / 4) / (1 + 1 / 2 + 1 / 4)])
 
 
 @pytest.mark.parametrize("layer", ["layer", "best"])

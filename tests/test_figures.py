@@ -137,7 +137,7 @@ def tables_of(write_table, rng, detectors, attacks) -> dict[str, Path]:
         for detector in detectors
         for protocol in ("known", "transfer")
         for fold in range(2)
-        for case in cases([protocol], attacks)
+        for case in cases([protocol], dict(zip(attacks, attacks, strict=True)))
         for role, part in (("test", sets), ("validation", ["original"]))
         for name in part
     ])  # fmt: skip

@@ -46,7 +46,7 @@ def test_table_gives_back_disjoint_sources(write_store, made, tmp_path):
     )
     path = tmp_path / "folds.zarr.zip"
     folds.deal(images, path, count=2, stratify="class", seed=0, made=made)
-    for table in (tables.read(path), pd.read_csv(tmp_path / "folds.csv")):
+    for table in (tables.read(path), pd.read_csv(tmp_path / "folds.csv", dtype=str)):
         assert list(table.columns) == ["source", "label", "fold-0", "fold-1"]
     for k in range(2):
         parts = [folds.sources(path, k, role) for role in folds.ROLES]

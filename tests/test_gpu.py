@@ -35,7 +35,16 @@ ATTACKS = {
     "carlini_wagner": ({"eps": None, "steps": 5, "searches": 2, "lr": 0.1}, 1),
     "spsa": ({"eps": 8, "steps": 2, "samples": 8, "delta": 2, "lr": 4}, 1),
     "hop_skip_jump": ({"eps": None, "steps": 2, "samples": 10}, 1),
+    # Other libraries', which start or step as they draw.
+    "torchattacks": ({"attack": "FGSM", "eps": 8}, 0.02),
+    "foolbox": ({"attack": "LinfPGD", "options": {"steps": 3, "random_start": False}, "eps": 8}, 0.1),
+    "art": ({"attack": "FastGradientMethod", "eps": 8}, 0.02),
+    "autoattack": ({"eps": 8}, 1),
 }
+
+
+def test_every_method_that_runs_a_network_is_here():
+    assert set(ATTACKS) == set(METHODS) - {"files"}
 
 
 @pytest.fixture(params=["cpu", CUDA])
@@ -53,15 +62,17 @@ def perturbed(
 ) -> np.ndarray:
     net = classifiers.load(resnet, device, precision)
     options, _ = ATTACKS[method]
-    aim = {} if method == "noise" else {"target": "dataset"}
+    aim = {} if method in ("noise", "autoattack") else {"target": "dataset"}
     attack = asked.attack(method, **aim, **options)
     with torch.no_grad():
         y = net(torch.from_numpy(x).to(net.mean.device).float() / 255).argmax(1).tolist()
     starts = {c: x[y.index(c)] for c in y}
-    return adversarial(net, x, np.arange(len(x)) % 10, attack, list(range(len(x))), starts.get)
+    # AutoAttack leaves alone what is wrong already.
+    wanted = y if method == "autoattack" else np.arange(len(x)) % 10
+    return adversarial(net, x, np.array(wanted), attack, list(range(len(x))), starts.get)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ATTACKS)
 def test_every_attack_stays_in_its_budget_and_is_the_cpu_s(resnet, pixels, device, method):
     _, share = ATTACKS[method]
     found = perturbed(resnet, device, pixels, method)

@@ -13,6 +13,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -54,7 +55,7 @@ Readers = dict[str, Callable[[Path], Any]]
 READERS: Readers = {
     ".zip": read_store,
     ".pt": read_torch,
-    ".csv": pd.read_csv,
+    ".csv": partial(pd.read_csv, dtype=str, keep_default_na=False),
     ".svg": ElementTree.parse,
     ".pdf": ends_with(b"%%EOF"),
     ".html": ends_with(b"</html>"),

@@ -22,7 +22,7 @@ def scores_of(rng, detectors, protocols=("known",), seeds=(0,)) -> pd.DataFrame:
         for protocol in protocols:
             for seed in seeds:
                 for fold in range(FOLDS):
-                    for case in cases([protocol], ATTACKS):
+                    for case in cases([protocol], dict(zip(ATTACKS, ATTACKS, strict=True))):
                         for role, sets in (
                             ("validation", ["original"]),
                             ("test", ["original", *case.tested]),

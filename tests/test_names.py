@@ -2,14 +2,15 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 import stages
-from benchmarks import tables
+from benchmarks import reproducibility, tables
 from conftest import ROOT
-from detour import config, detectors, figures, folders, metrics, report, store, verdicts
+from detour import config, console, detectors, figures, folders, metrics, report, store, verdicts
 from detour.spelling import shown
 from detour.store import Made
 
@@ -136,6 +137,17 @@ def test_report_and_tables_show_every_name(run):
     assert re.findall(r"(?m)^\| (\S+)", texts[texts.index("| nan trained on") :])[1 : 1 + len(NAMES)] == NAMES
     for name in SEEN:
         assert f"<td>{name}</td><td>transfer</td>" in page
+
+
+def test_what_compares_and_prints_runs_has_every_name(run, monkeypatch, capsys):
+    assert list(reproducibility.headline(run).index.unique("detector")) == SEEN
+    monkeypatch.chdir(run.parents[1])
+    of_run = SimpleNamespace(run=run.name, dataset=SimpleNamespace(classes=range(10)))
+    console.show_result(SimpleNamespace(run=of_run))
+    printed = capsys.readouterr().out
+    for name in SEEN:
+        assert re.search(rf"(?m)^{name} +known +worst +({'|'.join(NAMES)}) ", printed)
+    assert str(run / "report.html") in printed
 
 
 def test_files_that_were_left_out_are_named_as_they_are_or_escaped(run):

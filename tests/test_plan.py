@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
+import asked
 from conftest import ROOT, SMALL
 from detour import code, config
-from detour.options import attacks, detectors
+from detour.options import detectors
 from detour.plan import Plan
 
 SCRIPTS = ROOT / "workflow_scripts"
 LAYERS = SMALL["classifier"]["layers"]
 # What a look at files would give; the digits are in none.
-CONTENTS = {"test": "", "reference": [], "weights": "", "leaked": [], "copied": []}
+CONTENTS = {"test": "", "reference": [], "weights": "", "leaked": [], "copied": [], "attacks": {"files": ""}}
 
 # Patterns of what a run makes, without the ending of stores.
 SCORED = r"scores|figures/(intervals|histories|roc|transfer).*|report\.html"
@@ -29,10 +30,7 @@ REFERENCE = r"medoids/.*|gaussians/.*|distances/.*|neighbours/.*"
 
 # Every method, and what else a run may have.
 EVERY = SMALL | {
-    "attacks": [
-        {"name": method, "method": method} | ({"eps": 8} if "eps" in option.model_fields else {})
-        for method, option in attacks.METHODS.items()
-    ],
+    "attacks": list(asked.attack_entries()),
     "detectors": [
         *({"name": method, "method": method, "batch": 20, "k": [5]} if method == "lid" else {"name": method, "method": method} for method in detectors.METHODS),
         {"name": "centroid", "method": "mlp", "representative": "centroid"},

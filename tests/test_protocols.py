@@ -10,29 +10,38 @@ from detour.detectors import Run
 from detour.protocols import PROTOCOLS, cases
 
 ATTACKS = ["a", "b", "c"]
+# Each of its own.
+FAMILIES = {name: name for name in ATTACKS}
 
 
 def test_known_is_every_attack():
-    (case,) = cases(["known"], ATTACKS)
+    (case,) = cases(["known"], FAMILIES)
     assert (case.name, case.known, case.tested) == ("all", ATTACKS, ATTACKS)
 
 
 def test_unknown_leaves_each_out_once_and_tests_on_it():
-    found = cases(["unknown"], ATTACKS)
+    found = cases(["unknown"], FAMILIES)
     assert [case.tested for case in found] == [["a"], ["b"], ["c"]]
     for case in found:
         assert sorted([*case.known, *case.tested]) == ATTACKS
 
 
+def test_unknown_leaves_out_the_family_of_what_is_tested():
+    found = cases(["unknown"], {"a": "steps", "b": "noise", "c": "steps"})
+    assert [(case.name, case.known, case.tested) for case in found] == [
+        ("a", ["b"], ["a"]), ("b", ["a", "c"], ["b"]), ("c", ["b"], ["c"]),
+    ]  # fmt: skip
+
+
 def test_transfer_knows_each_alone_and_tests_on_all():
-    assert [(case.known, case.tested) for case in cases(["transfer"], ATTACKS)] == [
+    assert [(case.known, case.tested) for case in cases(["transfer"], FAMILIES)] == [
         ([name], ATTACKS) for name in ATTACKS
     ]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_names_tell_the_cases_apart(protocol):
-    names = [case.name for case in cases([protocol], ATTACKS)]
+    names = [case.name for case in cases([protocol], FAMILIES)]
     assert len(set(names)) == len(names)
 
 
@@ -101,7 +110,7 @@ def test_scores_are_of_the_test_and_of_the_validation_s_originals(run, table, ma
     expected = {
         (fold, case.name, role, name, source)
         for fold in range(2)
-        for case in cases([protocol], ATTACKS)
+        for case in cases([protocol], FAMILIES)
         for role, sets in (("validation", ["original"]), ("test", ["original", *case.tested]))
         for name in sets
         for source in folds.sources(table, fold, role)

@@ -1,6 +1,5 @@
 """The workflow itself, run as a person would."""
 
-import csv
 import html
 import re
 import shutil
@@ -17,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 import stages
 from benchmarks.tables import tables as markdown
 from conftest import ROOT, SMALL, Workflow
-from detour import config, detectors, folds, store, verdicts
+from detour import config, detectors, folds, store, tables, verdicts
 from detour.detectors.versions import Versions
 
 NOTHING = "Nothing to be done"
@@ -25,7 +24,7 @@ NOTHING = "Nothing to be done"
 
 def aucs(workflow: Workflow) -> pd.Series:
     """AUC by detector and attack, every attack known."""
-    table = pd.read_csv(workflow.results / "metrics.csv")
+    table = workflow.table("metrics")
     table = table[(table["protocol"] == "known") & (table["measure"] == "auc")]
     table = table[(table["population"] == "all") & (table["originals"] == "all")]
     return table.set_index(["detector", "attack"])["value"]
@@ -47,9 +46,9 @@ def planned(workflow: Workflow, *options: str) -> dict[str, int]:
 
 def test_run_prints_the_table_and_where_the_report_is(finished):
     printed = finished.printed.read_text()
-    for row in csv.DictReader((finished.results / "summary.csv").open()):
+    for row in finished.table("summary").to_dict("records"):
         if row["population"] == "all":
-            numbers = (f"{float(row[key]):.3f}" for key in ("value", "low", "high"))
+            numbers = (f"{row[key]:.3f}" for key in ("value", "low", "high"))
             line = " +".join([row["detector"], row["protocol"], row["measure"], row["cell"], *numbers])
             assert re.search(line, printed)
     assert f"report: {finished.results / 'report.html'}" in finished.printed.read_text()
@@ -91,7 +90,7 @@ def test_every_artefact_is_there_and_says_what_made_it(finished):
         for name, digest in attributes["sources"].items():
             assert digest == store.digest(finished.results.parent / name)
     assert not list(finished.results.rglob(".part-*"))
-    table = pd.read_csv(finished.results / "scores.csv")
+    table = finished.table("scores")
     assert not table.duplicated(list(table.columns.drop(["adversarial", "score"]))).any()
     known = table[table["protocol"] == "known"]
     # The test in three versions, and the originals of the validation, in each of two folds.
@@ -144,13 +143,11 @@ def test_a_part_of_a_run_has_a_target(copied):
 
 
 def test_every_protocol_and_an_adaptive_attack_are_in_the_report(finished):
-    tables = {
-        name: pd.read_csv(finished.results / f"{name}.csv") for name in ("metrics", "summary", "adaptive")
-    }
+    metrics, summary, adaptive = map(finished.table, ("metrics", "summary", "adaptive"))
     page = re.sub(r"\s+", " ", (finished.results / "report.html").read_text())
-    for row in tables["summary"].itertuples():
+    for row in summary.itertuples():
         assert f"{row.value:.3f} <small>[{row.low:.3f}, {row.high:.3f}]" in page
-    cells = tables["metrics"].query("measure == 'auc' and originals == 'all' and population == 'all'")
+    cells = metrics.query("measure == 'auc' and originals == 'all' and population == 'all'")
     found = {key: set(rows["case"] + ">" + rows["attack"]) for key, rows in cells.groupby("protocol")}
     assert found == {
         "known": {"all>all", "all>step", "all>noise"},
@@ -166,13 +163,13 @@ def test_every_protocol_and_an_adaptive_attack_are_in_the_report(finished):
             )[:60]
             in page
         )
-    assert "&plusmn; nan" not in page
-    assert list(tables["adaptive"]["detector"]) == ["lstm", "lstm", "fisher", "fisher"]
+    assert "± nan" not in page
+    assert list(adaptive["detector"]) == ["lstm", "lstm", "fisher", "fisher"]
     printed = "\n".join(markdown(finished.results))
     for row in cells.query("protocol != 'transfer'").itertuples():
         assert f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]" in printed
     # What is not moved is not misread.
-    assert (tables["adaptive"].query("eps == 0")["succeeded"] == 0).all()
+    assert (adaptive.query("eps == 0")["succeeded"] == 0).all()
 
 
 def test_every_method_gets_what_it_reads_and_every_seed_what_it_moves(copied):
@@ -291,7 +288,7 @@ def test_results_in_a_storage_that_is_no_file_system(tmp_path):
     assert {path.name for path in workflow.results.rglob("*") if path.is_file()} == {
         "layers.json", "contents.json",
     }  # fmt: skip
-    assert len(pd.read_csv(there / "results/small/scores.csv")) == 2 * (2 * 25 + 25)
+    assert len(tables.read(there / "results/small/scores.zarr.zip")) == 2 * (2 * 25 + 25)
     assert "</html>" in (there / "results/small/report.html").read_text()
     assert NOTHING in workflow.asked("--dry-run", *storage).stdout
 
@@ -342,7 +339,7 @@ def test_one_s_own_images_and_network(photographs, data, tmp_path):
     workflow = Workflow(tmp_path, settings)
     ran = workflow.snakemake()
     assert ran.returncode == 0, ran.stdout
-    outcomes = pd.read_csv(workflow.results / "outcomes.csv").set_index("set")
+    outcomes = workflow.table("outcomes").set_index("set")
     assert 0.5 < outcomes.loc["original", "accuracy"] < 0.8
     assert outcomes.loc["iterative_target", "target_hits"] > 0.7
     table = aucs(workflow)
@@ -375,7 +372,7 @@ def test_the_paper_s_run_in_small(data, photographs, tmp_path):
         else:
             place.write_bytes(picture.read_bytes() + b"again")
     (tmp_path / "reference" / "n0003" / "broken.JPEG").write_bytes(pictures[0].read_bytes()[:-300])
-    listing = pd.read_csv(data / "nips2017-dev-100/images.csv")
+    listing = pd.read_csv(data / "nips2017-dev-100/images.csv", dtype={"ImageId": str}, keep_default_na=False)
     kept = listing.iloc[5:85:4]
     (tmp_path / "images").mkdir()
     for name in kept["ImageId"]:
@@ -411,7 +408,7 @@ def test_the_paper_s_run_in_small(data, photographs, tmp_path):
         distances = store.read(path)["distances"][:]
         assert distances.shape == (len(kept), 12, 1000)
         assert np.isfinite(distances).all()
-    scores = pd.read_csv(workflow.results / "scores.csv")
+    scores = workflow.table("scores")
     # Two detectors on two of four groups of sources, each in all versions, and on two groups of validation.
     versions = 1 + len(workflow.settings["attacks"])
     assert len(scores) == 2 * (versions + 1) * len(kept) / 2

@@ -1,12 +1,10 @@
-"""Chance: whether the classifier of a run knows its classes better than by guessing.
+"""Chance: whether the classifier of a run knows its classes better than by guessing."""
 
-Of the standard library alone: the workflow reads the verdicts at its end, to say what is wrong.
-"""
-
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from scipy.stats import binom
 
 # Probability of more right guesses than this from which on they are no guesses.
 LEVEL = 0.01
@@ -23,7 +21,7 @@ def warnings(rows: Iterable[Mapping[str, Any]], classes: int) -> list[str]:
         Number of classes.
     """
     originals = [row for row in rows if row["set"] == "original"]
-    label, predicted = ([int(row[name]) for row in originals] for name in ("label", "before"))
+    label, predicted = ([row[name] for row in originals] for name in ("label", "before"))
     return [line for line in (guessing(label, predicted, classes), permuted(label, predicted)) if line]
 
 
@@ -36,7 +34,8 @@ def guessing(label: Sequence[int], predicted: Sequence[int], classes: int) -> st
     right, n = sum(a == b for a, b in zip(label, predicted, strict=True)), len(label)
     # Of images of one class, it says nothing: they are all that a prediction can be of.
     share = max(1 / classes, _by_luck(label, predicted) if len(set(label)) > 1 else 0)
-    if tail(right, n, share) <= LEVEL:
+    # The probability of at least so many right guesses.
+    if binom.sf(right - 1, n, share) <= LEVEL:
         return ""
     return (
         f"the classifier is right about {right} of {n} original images, and guessing among {classes} classes"
@@ -66,7 +65,7 @@ def permuted(label: Sequence[int], predicted: Sequence[int]) -> str:
     pairs = [(a, b) for a, b in halves[1] if a in moved]
     agree = sum(moved[a] == b for a, b in pairs)
     by_luck = _by_luck([moved[a] for a, _ in pairs], [b for _, b in pairs]) if pairs else 1.0
-    if 2 * agree <= len(pairs) or tail(agree, len(pairs), min(by_luck, 0.5)) > LEVEL:
+    if 2 * agree <= len(pairs) or binom.sf(agree - 1, len(pairs), min(by_luck, 0.5)) > LEVEL:
         return ""
     first = ", ".join(f"{a} for {b}" for a, b in sorted(moved.items())[:3])
     return (
@@ -74,18 +73,6 @@ def permuted(label: Sequence[int], predicted: Sequence[int]) -> str:
         " the reference's folders): these probably sort in another order than the outputs of the weights, as"
         " 10 does before 2; name them so that they sort as the outputs do"
     )
-
-
-def tail(right: int, n: int, share: float) -> float:
-    """Probability that at least so many of n guesses are right; the binomial distribution's tail."""
-    if right <= 0 or share >= 1:
-        return 1.0
-    logs = (
-        math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-        + k * math.log(share) + (n - k) * math.log1p(-share)
-        for k in range(right, n + 1)
-    )  # fmt: skip
-    return min(1.0, math.fsum(map(math.exp, logs)))
 
 
 def _by_luck(label: Sequence[int], predicted: Sequence[int]) -> float:

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from detour import code, outside
+from detour import code, outside, strengths
 from detour.artefacts import TakenOverError, written
 from detour.errors import InputError
 from detour.options import detectors
@@ -63,12 +63,13 @@ def load(settings: dict[str, Any], remembered: Path | None = None) -> Run:
     ConfigError
         With the key, the value found and the values allowed, for everything that is wrong.
     """
+    settings, places = strengths.spread(settings)
     try:
         run = Run.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError(explained(error, Run)) from None
+        raise ConfigError(strengths.placed(explained(error, Run), places)) from None
     if problems := outside.problems(run, remembered) or _contradictions(run):
-        raise ConfigError(problems)
+        raise ConfigError(strengths.placed(problems, places))
     return run.model_copy(update={"dataset": run.dataset.fitting()})
 
 
@@ -241,6 +242,11 @@ def _entries(run: Run) -> Iterator[str]:
     for i, protocol in enumerate(run.protocols):
         if protocol != "known" and len(run.attacks) < 2:
             yield f"protocols[{i}]: found {protocol!r}, which needs at least two attacks; allowed: known"
+        elif protocol == "unknown" and len(families := {attack.kin for attack in run.attacks}) < 2:
+            yield (
+                f"protocols[{i}]: found 'unknown', which leaves out all attacks of a family at a time, and"
+                f" all are of {families.pop()!r}; add another attack, or give them a `family` each"
+            )
 
 
 def _weights(classifier: Classifier) -> Iterator[str]:

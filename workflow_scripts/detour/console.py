@@ -1,14 +1,43 @@
 """Console: what every start of the workflow does and says, and what its end prints."""
 
-import csv
+import os
+import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from detour import chance, config, folders, histories, manifest
+from detour import config, folders, manifest
+from detour.errors import InputError
 from detour.plan import Plan
 
-SHOWN = ("detector", "protocol", "measure", "cell", "value", "low", "high")
+SHOWN = ["detector", "protocol", "measure", "cell", "value", "low", "high"]
+
+
+def prepare(scripts: Path) -> None:
+    """Set the environment of jobs, which take this library from the folder of their scripts.
+
+    Raises
+    ------
+    InputError
+        If Python is where jobs cannot be started from.
+    """
+    # Snakemake calls scripts by an unquoted path (snakemake#2645).
+    if not one_word(sys.executable):
+        raise InputError(
+            f"Python is at {sys.executable}, and Snakemake starts jobs by a command line that such a path"
+            " breaks; make the environment (.venv) in a folder whose path has no spaces nor quotes, or call"
+            " it by a link that has none"
+        )
+    # Use this checkout's library: the code digest covers only it.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(scripts), os.getenv("PYTHONPATH")]))
+    # Threads of several jobs on the same cores are not to spin while they wait for each other.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def one_word(path: str) -> bool:
+    """Whether a shell takes a path for one word, and for nothing else."""
+    return not re.search(r"[\s\"'\\$&;|<>()*?\[\]`#!{}~]", path)
 
 
 def planned(
@@ -64,26 +93,22 @@ def show_layers(plan: Plan) -> None:
 
 def show_result(plan: Plan) -> None:
     """Print the summary, what may not be relied on, and where the report is."""
-    folder = Path("results", plan.run.run)
-    rows = [row for row in _rows(folder / "summary.csv") if row["population"] == "all"]
-    # Of what was only touched, and in an object storage, there is none.
-    if not rows:
-        return
-    # Not above: every start of Snakemake, also in a job of a cluster, would import it.
+    # Not above: every start of Snakemake, also in a job of a cluster, would import them.
     from tabulate import tabulate
 
+    from detour import chance, histories, tables
+
+    folder = Path("results", plan.run.run)
+    paths = [folder / f"{name}{tables.ENDING}" for name in ("summary", "verdicts", "histories")]
+    # Of what was only touched, and in an object storage, there is none.
+    if not all(path.is_file() and path.stat().st_size for path in paths):
+        return
+    summary, verdicts, trained = (tables.read(path) for path in paths)
+    shown = summary[summary["population"] == "all"][SHOWN]
     # Names that look like numbers are names.
     names = [i for i, name in enumerate(SHOWN) if name not in ("value", "low", "high")]
-    table = [{name: row[name] for name in SHOWN} for row in rows]
-    print(f"\n{tabulate(table, headers='keys', floatfmt='.3f', disable_numparse=names)}\n")
-    verdicts, trained = _rows(folder / "verdicts.csv"), _rows(folder / "histories.csv")
-    for line in [*chance.warnings(verdicts, len(plan.run.dataset.classes)), *histories.warnings(trained)]:
+    print(f"\n{tabulate(shown, headers='keys', floatfmt='.3f', showindex=False, disable_numparse=names)}\n")
+    guessed = chance.warnings(verdicts.to_dict("records"), len(plan.run.dataset.classes))
+    for line in [*guessed, *histories.warnings(trained.to_dict("records"))]:
         print(f"warning: {line}\n")
     print(f"report: {(folder / 'report.html').resolve()}\n")
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))

@@ -1,7 +1,4 @@
-"""Histories: what a detector's training saw, pass by pass, and whether it learned anything at all.
-
-Of the standard library alone: the workflow reads them at its end, to say what is wrong.
-"""
+"""Histories: what a detector's training saw, pass by pass, and whether it learned anything at all."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,7 +45,7 @@ def remedy(history: Sequence[Row]) -> str:
 
 
 def _loss(row: Row) -> float:
-    """The loss of a row; 0 of what has none, as read from a CSV or from a table."""
+    """The loss of a row; 0 of what has none."""
     loss = float(row.get("loss") or 0)
     return 0 if math.isnan(loss) else loss
 

@@ -109,7 +109,7 @@ def weights(run: Run, remembered: Path, *, again: bool, say: Callable[[str], Non
 
 
 def contents(run: Run, remembered: Path, *, again: bool, say: Callable[[str], None]) -> dict[str, Any]:
-    """Digests of the files that a configuration names: `test`, `reference` by class, `weights`.
+    """Digests of the files that a configuration names: `test`, `reference` by class, `weights`, `attacks`.
 
     What is not in files, such as the digits, has the digest of nothing, and no class.
 
@@ -122,21 +122,29 @@ def contents(run: Run, remembered: Path, *, again: bool, say: Callable[[str], No
     say
         Called with the progress, if there is much to read.
     """
-    expected = {"test": str, "reference": list, "weights": str}
+    expected = {"test": str, "reference": list, "weights": str, "attacks": dict}
     known = {} if again else _recalled(remembered)
     if not again and all(isinstance(known.get(name), kind) for name, kind in expected.items()):
         return known
     manifest = Manifest(remembered.parents[1] / ".manifests", say)
     dataset = run.dataset
     tested = list(groups(dataset.test_files(), manifest))
-    found = {
+    found: dict[str, Any] = {
         "test": _short([dataset.classes, [group.digest for group in tested]]),
         # One class at a time: of ImageNet all are hundreds of MB.
         **_compared(run, tested, groups(dataset.reference_files(run.seed), manifest)),
     }
     found["weights"] = weights(run, remembered, again=True, say=say)
+    found["attacks"] = {a.name: _files(Path(a.files), manifest) for a in run.attacks if a.files}
     _keep(remembered, found)
     return found
+
+
+def _files(path: Path, manifest: Manifest) -> str:
+    """Digest of a file, or of all files in a folder."""
+    if path.is_dir():
+        return manifest.digest(path, [str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()])
+    return manifest.digest(path.parent, [path.name])
 
 
 class Group(NamedTuple):

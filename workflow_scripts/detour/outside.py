@@ -8,8 +8,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ from detour.options import attacks, detectors
 from detour.options.base import Method
 from detour.options.run import Run
 
-# By section: its options, and what describes them.
-FAMILIES: dict[str, tuple[type[Method], str]] = {
-    "attacks": (attacks.Outside, "detour.attacks.outside:described"),
-    "detectors": (detectors.Outside, "detour.detectors.outside:described"),
+# By section: options of an entry that was checked.
+FAMILIES: dict[str, Callable[[dict[str, Any]], Method]] = {
+    "attacks": attacks.attack,
+    "detectors": detectors.detector,
 }
 
 
@@ -39,7 +40,7 @@ def problems(run: Run, remembered: Path | None) -> list[str]:
     questions = {}
     for key, entry, family in _named(run):
         try:
-            means = code.outside(entry.method)
+            means = code.outside(entry.outside)
         except InputError as error:
             wrong.append(f"{key}: {error}")
         else:
@@ -56,10 +57,10 @@ def problems(run: Run, remembered: Path | None) -> list[str]:
 
 
 def _named(run: Run) -> Iterator[tuple[str, Any, str]]:
-    for family, (kind, _) in FAMILIES.items():
+    for family in FAMILIES:
         for i, entry in enumerate(getattr(run, family)):
-            if isinstance(entry, kind):
-                yield f"{family}[{i}].method", entry, family
+            if entry.outside:
+                yield f"{family}[{i}]", entry, family
 
 
 def _answers(questions: dict[str, Any], remembered: Path | None) -> dict[str, Any]:
@@ -68,16 +69,21 @@ def _answers(questions: dict[str, Any], remembered: Path | None) -> dict[str, An
     with suppress(OSError, ValueError, LookupError, TypeError):
         if remembered and (kept := json.loads(remembered.read_text("utf-8")))["asked"] == asked:
             return kept["answers"]
-    ran = answered("detour.outside", asked)
-    if ran.returncode:
-        said = ran.stderr.strip().splitlines() or [f"it ended with {ran.returncode}"]
-        return {key: {"problem": f"importing it ended Python: {said[-1]}"} for key in questions}
-    answers = json.loads(answer_of(ran))
+    answers = _asked(asked)
     if remembered and not any("problem" in answer for answer in answers.values()):
         # Another Snakemake may ask at the same moment, and gets the same answers.
         with suppress(TakenOverError), written(remembered) as path:
             path.write_text(json.dumps({"asked": asked, "answers": answers}))
     return answers
+
+
+@cache
+def _asked(asked: str) -> dict[str, Any]:
+    ran = answered("detour.outside", asked)
+    if ran.returncode:
+        said = ran.stderr.strip().splitlines() or [f"it ended with {ran.returncode}"]
+        return {key: {"problem": f"importing it ended Python: {said[-1]}"} for key in json.loads(asked)}
+    return json.loads(answer_of(ran))
 
 
 def answered(module: str, question: str) -> subprocess.CompletedProcess[str]:
@@ -99,15 +105,14 @@ def answer_of(ran: subprocess.CompletedProcess[str]) -> str:
 
 
 def _described(question: dict[str, Any]) -> dict[str, Any]:
-    kind, description = FAMILIES[question["family"]]
+    entry = FAMILIES[question["family"]](question["entry"])
     try:
-        return methods.loaded(description)(kind.model_construct(**question["entry"]))
+        return methods.loaded(entry.described)(entry)
     except InputError as error:
         return {"problem": str(error)}
     # Whatever the user's own code raises.
     except Exception as error:
-        method = question["entry"]["method"]
-        return {"problem": f"{method} raised {type(error).__name__} when it was made: {error}"}
+        return {"problem": f"{entry.outside} raised {type(error).__name__} when it was made: {error}"}
 
 
 if __name__ == "__main__":

@@ -214,13 +214,23 @@ class Plan:
 
     def attack(self, name: str) -> Job:
         attack = self.attacks[name]
-        told = {"attack": attack.model_dump(), "seed": self.run.seed, "precision": self.run.precision}
+        told = {
+            # Its family changes no image.
+            "attack": attack.model_dump(exclude={"family"}),
+            "seed": self.run.seed,
+            "precision": self.run.precision,
+        }
+        if attack.files:
+            told["content"] = self.contents["attacks"][name]
         methods = attack.code + self.run.classifier.code
         if attack.from_reference:
             told["dataset"] = self._reference
             methods += self._dataset
         reads = {"classifier": self.classifier_path, "images": self.images["original"]}
         return Job("attack.py", reads, told | self._compute, methods)
+
+    def png(self, s: str) -> Job:
+        return Job("png.py", {"images": self.images[s], "original": self.images["original"]})
 
     def activation(self, s: str) -> Job:
         reads = {"classifier": self.classifier_path, "images": self.images[s]}
@@ -287,11 +297,18 @@ class Plan:
         }
         return {name: every[name] for name in entry.reads}
 
+    @property
+    def _protocols(self) -> dict[str, Any]:
+        # Where no protocol asks for families, another one trains nothing again.
+        asked = "unknown" in self.run.protocols
+        families = {"families": {name: attack.kin for name, attack in self.attacks.items()}}
+        return {"protocols": self.run.protocols, **(families if asked else {})}
+
     def train(self, detector: str, seed: int, fold: int) -> Job:
         entry = self.detectors[detector]
         told = {
             "options": entry.model_dump(),
-            "protocols": self.run.protocols,
+            **self._protocols,
             "fold": fold,
             "seed": seed,
             "threads": 1,
@@ -302,7 +319,7 @@ class Plan:
     def evaluate(self, detector: str, seed: int, fold: int) -> Job:
         told = {
             "name": detector,
-            "protocols": self.run.protocols,
+            **self._protocols,
             "seed": seed,
             "fold": fold,
             "threads": 1,

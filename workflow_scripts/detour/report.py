@@ -6,22 +6,18 @@ import platform
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from detour import chance, folders, store, tables
+from detour import chance, folders, store, tables, tabulated
 from detour.artefacts import written
 from detour.config import warnings
 from detour.errors import InputError
 from detour.histories import warnings as unlearned
-from detour.metrics import FEW, unsure
+from detour.metrics import unsure
 from detour.options.run import Run
-from detour.protocols import ALL
-from detour.store import ORIGINAL
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +46,7 @@ def write(
     """
     store.lineage([images, *references, outcomes, histories, metrics, summary])
     made = store.read(images)
-    measured = _measured(tables.read(metrics))
+    judged, measured = tables.read(outcomes), tables.read(metrics)
     read = [store.read(path).attrs for path in references]
     turned = [name for attrs in (made.attrs, *read) for name in attrs["turned"]]
     about = ((folders.copies_note, made.attrs["copies"]), (folders.orientation_note, turned))
@@ -60,7 +56,6 @@ def write(
     for line in guessed:
         # The workflow says it at its end.
         logger.info("warning: %s", line)
-    names = [detector.name for detector in run.detectors]
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -74,16 +69,10 @@ def write(
             for path in captions
         },
         figures={Path(path).stem: _embedded(path) for path in figures},
+        tables=tabulated,
         measured=measured,
-        # Of this protocol every attack is a case of its own.
-        unknown=_unknown(measured, names),
-        controls=[attack.name for attack in run.attacks if attack.control],
-        # With one attack, there is nothing to be taken together.
-        together=ALL if len(run.attacks) > 1 else run.attacks[0].name,
-        few=FEW,
-        summary=_nested(counted, ["protocol", "population", "detector", "measure"]),
-        outcomes=tables.read(outcomes).to_dict("records"),
-        attacks={attack.name: attack.model_dump() for attack in run.attacks},
+        outcomes=judged,
+        summary=counted,
         versions=dict(made.attrs["versions"]) | {"python": platform.python_version()},
         classes=len(made.attrs["classes"]),
         warnings=[
@@ -95,8 +84,6 @@ def write(
             *unlearned(tables.read(histories).to_dict("records")),
         ],
         skipped=[problem for attrs in read for problem in attrs["skipped"]],
-        original=ORIGINAL,
-        all=ALL,
     )
     with written(out) as part:
         part.write_text(page, "utf-8")
@@ -113,28 +100,3 @@ def _embedded(path: str | Path) -> Markup:
     if f"<dc:title>{name}</dc:title>".encode() not in drawn or not drawn.rstrip().endswith(b"</svg>"):
         raise InputError(f"{path}: is cut, or another figure than {name}; delete it and run again")
     return Markup("data:image/svg+xml;base64," + base64.b64encode(drawn).decode())
-
-
-def _measured(metrics: pd.DataFrame) -> dict[str, Any]:
-    """Rows of the table by protocol, measure, originals, population, case, detector and attack."""
-    keys = ["protocol", "measure", "originals", "population", "case", "detector", "attack"]
-    return _nested(metrics, keys)
-
-
-def _unknown(measured: dict[str, Any], names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Rows of the AUC by detector and the attack that it does not know."""
-    if "unknown" not in measured:
-        return {}
-    cases = measured["unknown"]["auc"][ALL][ALL]
-    return {name: {attack: of_case[name][attack] for attack, of_case in cases.items()} for name in names}
-
-
-def _nested(table: pd.DataFrame, keys: Sequence[str]) -> dict[str, Any]:
-    """Rows under the values of those columns, each in the order in which it first stands in the table."""
-    found: dict[str, Any] = {}
-    for row in table.to_dict("records"):
-        place = found
-        for key in keys[:-1]:
-            place = place.setdefault(row[key], {})
-        place[row[keys[-1]]] = row
-    return found

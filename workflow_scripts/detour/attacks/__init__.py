@@ -3,7 +3,7 @@
 Each family of methods has a module here, and its options another.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -72,7 +72,7 @@ def _finite(classifier: Classifier, name: str) -> Iterator[None]:
 
 def adversarial(
     classifier: Classifier, images: np.ndarray, y: np.ndarray, attack: Attack, seeds: list[int],
-    start: Start = lambda c: None,
+    start: Start = lambda c: None, names: Sequence[str] = (), rows: slice | None = None, count: int = 0,
 ) -> np.ndarray:  # fmt: skip
     """Perturb one batch.
 
@@ -87,6 +87,8 @@ def adversarial(
         One per image, for attacks that draw.
     start
         Returns, for a class, an image uint8 [3, H, W] that is classified as it, or None; for `hop_skip_jump`.
+    names, rows, count
+        Which of the run's test images they are; for `files`.
 
     Returns
     -------
@@ -103,7 +105,7 @@ def adversarial(
         return images.copy()
     device = classifier.mean.device
     x = pixels(images, device)
-    batch = Batch(x, torch.from_numpy(y).to(device), seeds, start)
+    batch = Batch(x, torch.from_numpy(y).to(device), seeds, start, names, rows, count)
     with _finite(classifier, attack.name):
         found = methods.loaded(attack.implementation)(classifier, batch, attack).detach()
     if not found.isfinite().all():
@@ -180,7 +182,7 @@ def perturb(
     target = original["target"][:]
     if attack.aim == "random":
         target = targets(label, len(original.attrs["classes"]), seed, f"target of {attack.name}", keys)
-    n, still = len(label), 0
+    n, still, names = len(label), 0, original.attrs["names"]
 
     def blocks() -> Iterator[dict[str, np.ndarray]]:
         nonlocal still
@@ -192,7 +194,9 @@ def perturb(
             if attack.targeted:
                 y = aimed = target[rows]
             try:
-                perturbed = adversarial(net, original["images"][rows], y, attack, seeds, found)
+                perturbed = adversarial(
+                    net, original["images"][rows], y, attack, seeds, found, names[rows], rows, n
+                )
                 predicted = _predicted(net, perturbed, attack.name)
             except RuntimeError as error:
                 where = f"{images}, sources {source[rows][0]} to {source[rows][-1]}"

@@ -1,6 +1,6 @@
 """Batch: images under attack, and what attacks do to pixels."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -30,12 +30,21 @@ class Batch:
         One per image, for attacks that draw.
     start
         Returns, for a class, an image uint8 [3, H, W] that is classified as it; None if there is none.
+    names
+        What a person knows the images by.
+    rows
+        Which of the run's test images they are.
+    count
+        How many those are in all.
     """
 
     x: Tensor
     y: Tensor
     seeds: list[int]
     start: Start
+    names: Sequence[str] = ()
+    rows: slice | None = None
+    count: int = 0
 
 
 def with_gradient(model: Model, change: Callable[[Tensor], Tensor]) -> Model:

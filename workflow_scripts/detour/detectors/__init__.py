@@ -16,7 +16,7 @@ from detour.errors import InputError
 from detour.folds import sources
 from detour.options import detectors as catalogue
 from detour.options.detectors import Detector as Options
-from detour.protocols import ALL, cases
+from detour.protocols import ALL, Families, cases
 from detour.seeds import draw
 from detour.store import ORIGINAL, Made
 
@@ -47,6 +47,7 @@ def detector(options: Options) -> Detector:
 def train(
     run: Run, folds: str | Path, model: str | Path, history: str | Path, *,
     options: Options, protocols: Sequence[str], fold: int, seed: int, made: Made,
+    families: Families | None = None,
 ) -> None:  # fmt: skip
     """Fit the detectors that protocols ask for on a fold, and write their states and histories.
 
@@ -58,6 +59,8 @@ def train(
     ----------
     options
         The detector's entry in the configuration.
+    families
+        Of the attacks, for the protocol `unknown`; None: each is its own.
     seed
         Of what the detectors draw, in every fold and case something else.
     """
@@ -66,7 +69,7 @@ def train(
     fitted_states: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
     with written(model) as path:
-        for case in cases(protocols, run.attacks):
+        for case in cases(protocols, families or dict(zip(run.attacks, run.attacks, strict=True))):
             logger.info("%s: knows %s", case, ", ".join(case.known))
             sets = [ORIGINAL, *case.known]
             part = {role: Versions(run, found, sets) for role, found in sourced.items()}
@@ -134,6 +137,7 @@ def scored(fitted: Detector, versions: Versions, what: str) -> np.ndarray:
 def evaluate(
     run: Run, folds: str | Path, model: str | Path, out: str | Path, *,
     name: str, protocols: Sequence[str], seed: int, fold: int, made: Made,
+    families: Families | None = None,
 ) -> None:  # fmt: skip
     """Score the test images of a fold, and the genuine ones of its validation that thresholds are from.
 
@@ -159,7 +163,7 @@ def evaluate(
                 f" ({len(leaked)} such sources), expected none; delete {model} and run again"
             )
     rows = []
-    for case in cases(protocols, run.attacks):
+    for case in cases(protocols, families or dict(zip(run.attacks, run.attacks, strict=True))):
         fitted = _restored(saved, str(case))
         what = f"detector {name!r}, fold {fold}, seed {seed} ({case})"
         for role, sets in (("validation", [ORIGINAL]), ("test", [ORIGINAL, *case.tested])):

@@ -32,11 +32,19 @@ class Method(Options):
 
     # `module:name`, called with these options.
     implementation: ClassVar[str]
+    # Where that runs code from outside: `module:function` of these options, which looks whether it can, and
+    # gives what that code says of itself.
+    described: ClassVar[str] = ""
+
+    @property
+    def outside(self) -> str:
+        """The reference of the code from outside that it runs; empty: none."""
+        return ""
 
     @property
     def code(self) -> tuple[str, ...]:
         """Modules and references that its job loads by name, which no import shows."""
-        return (module(self.implementation),)
+        return (module(self.implementation), *filter(None, [self.outside]))
 
 
 # How errors and the schema call the two kinds of methods, in this order.

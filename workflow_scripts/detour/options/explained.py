@@ -97,7 +97,7 @@ def _at(loc: tuple[int | str, ...], schema: dict[str, Any]) -> tuple[str, dict[s
     key, rule = "", schema
     for part in loc:
         if part in KINDS:
-            rule = rule["oneOf"][KINDS.index(part)]
+            rule = resolved(rule["oneOf"][KINDS.index(part)], schema)
             continue
         if "discriminator" in rule and part in (options := choices(rule)):
             rule = resolved(options[part], schema)

@@ -25,11 +25,24 @@ class Attack(Method):
 
     name: Name
     method: str
+    family: Name | None = Field(
+        None, description="attacks of one family are left out together under `unknown`; null: the method's"
+    )
 
     # Whether it changes images as something harmless does.
     control: ClassVar[bool] = False
     # Whether it starts from reference images, so that its job is told of the dataset.
     from_reference: ClassVar[bool] = False
+
+    @property
+    def kin(self) -> str:
+        """Its family."""
+        return self.family or self.method
+
+    @property
+    def files(self) -> str | None:
+        """The folder or file of images that it reads."""
+        return None
 
     @property
     def budget(self) -> float | None:
@@ -111,7 +124,29 @@ class Iterated(Budgeted):
         return []
 
 
-class Outside(Targeted):
+class Claimed(Targeted):
+    """Made by what this project knows nothing of; what it claims is checked on the bytes."""
+
+    eps: Nonnegative | None = Field(
+        None, description="budget of an image's change, in pixels of 255, in the norm; null: any"
+    )
+    norm: Literal["linf", "l2", "l1"] = Field("linf", description="norm of the budget")
+    target: Literal["dataset", "random", "none"] = Field(
+        "none",
+        description="what it is told of classes: that of `dataset` or a `random` one to aim at, or with"
+        " `none` the true class",
+    )
+
+    @property
+    def budget(self) -> float | None:
+        return self.eps
+
+    @property
+    def budget_norm(self) -> Literal["linf", "l2", "l1"]:
+        return self.norm
+
+
+class Outside(Claimed):
     """An attack from outside: a function of the classifier, the pixels, the classes and the seeds.
 
     It is called as `function(classifier, x, y, seeds, **options)`, with `x` in [0, 1] [b, 3, H, W], and
@@ -121,29 +156,13 @@ class Outside(Targeted):
 
     method: Reference = Field(description="`file.py:function` or `package.module:function`")
     options: Arguments = Field({}, description=ARGUMENTS)
-    eps: Nonnegative | None = Field(
-        None, description="budget of an image's change, in pixels of 255, in the norm; null: any"
-    )
-    norm: Literal["linf", "l2", "l1"] = Field("linf", description="norm of the budget")
-    target: Literal["dataset", "random", "none"] = Field(
-        "none",
-        description="what `y` is: the class of `dataset` or a `random` one to aim at, or with `none` the true"
-        " class",
-    )
 
     implementation: ClassVar = "detour.attacks.outside:perturbed"
+    described: ClassVar = "detour.attacks.outside:described"
 
     @property
-    def code(self) -> tuple[str, ...]:
-        return *super().code, self.method
-
-    @property
-    def budget(self) -> float | None:
-        return self.eps
-
-    @property
-    def budget_norm(self) -> Literal["linf", "l2", "l1"]:
-        return self.norm
+    def outside(self) -> str:
+        return self.method
 
 
 METHODS = found(__name__, __path__, Attack)

@@ -152,12 +152,13 @@ class Outside(Detector):
     options: Arguments = Field({}, description=ARGUMENTS)
 
     implementation: ClassVar = "detour.detectors.outside:made"
+    described: ClassVar = "detour.detectors.outside:described"
     # What the class says of itself (`detour.detectors.outside.described`), filled in when the run is read.
     _said: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @property
-    def code(self) -> tuple[str, ...]:
-        return *super().code, self.method
+    def outside(self) -> str:
+        return self.method
 
     @property
     def reads(self) -> list[str]:  # type: ignore[override]

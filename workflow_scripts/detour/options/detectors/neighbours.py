@@ -9,13 +9,19 @@ from detour.options.detectors import NEIGHBOURS, Detector, K, check_layer
 
 
 class KNN(Detector):
-    """The baseline: share of the k nearest reference images at one layer that lack the predicted class."""
+    """The baseline: share of the votes of the k nearest reference images at one layer that are not for the
+    predicted class (Carrara et al. 2018)."""
 
     method: Literal["knn"]
     layer: Text = Field(
         "last", description="the layer, by name, `last`, or `best`: the one with the best validation AUC"
     )
     k: K = Field([5, 10, 50, 100], description=NEIGHBOURS)
+    votes: Literal["equal", "rank", "distance"] = Field(
+        "equal",
+        description="weight of a vote: `equal`, one over the `rank` (1 for the nearest), or one over the"
+        " `distance`, in L2; knn, wknn and dwknn of its authors' code",
+    )
 
     implementation: ClassVar = "detour.detectors.neighbours:KNN"
     reads: ClassVar = ["activations", "neighbours"]

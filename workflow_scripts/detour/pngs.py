@@ -1,0 +1,54 @@
+"""PNGs: versions of the test images as files that other tools read, and `method: files` reads back."""
+
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from tempfile import mkdtemp
+
+from PIL import Image
+
+from detour import store
+from detour.errors import InputError
+from detour.logs import progress
+
+
+def export(images: str | Path, original: str | Path, out: str | Path) -> None:
+    """Write each image as a PNG under its name.
+
+    Parameters
+    ----------
+    images
+        A store of one version of the test images.
+    original
+        The store of the test images, which has their names.
+    out
+        A folder, which is there when all of it is written.
+    """
+    read, names = store.read(images), files(store.read(original).attrs["names"])
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(mkdtemp(prefix=f".part-{out.name}-", dir=out.parent))
+    try:
+        for row, name in enumerate(progress(names, len(names), f"{out.name}: images")):
+            path = part / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(read["images"][row].transpose(1, 2, 0)).save(path)
+        part.rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def files(names: Sequence[str]) -> list[str]:
+    """The names with `.png` in place of their endings, or behind them where two would become the same.
+
+    Raises
+    ------
+    InputError
+        If one leads out of the folder.
+    """
+    if outside := [name for name in names if ".." in PurePosixPath(name).parts or name.startswith("/")]:
+        raise InputError(f"found an image called {outside[0]!r}, expected names within a folder; rename it")
+    short = [str(PurePosixPath(name).with_suffix(".png")) for name in names]
+    count = Counter(short)
+    return [s if count[s] == 1 else f"{name}.png" for s, name in zip(short, names, strict=True)]

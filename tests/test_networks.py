@@ -279,7 +279,7 @@ def test_what_cannot_be_traced_runs_unfolded_and_the_log_says_so(tmp_path, caplo
 
 SETTINGS = SMALL | {
     "run": "others",
-    "dataset": {"name": "digits", "test": 40, "size": 16},
+    "dataset": {"name": "digits", "test": 60, "size": 16},
     "attacks": [
         {"name": "noise", "method": "noise", "eps": 32},
         {"name": "step", "method": "fgsm", "eps": 32},

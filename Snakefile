@@ -98,6 +98,13 @@ rule figures:
         expand("<run>/figures/{figure}.svg", figure=PLAN.figures),
 
 
+# Prints the modules of the network; nothing is written.
+rule layers:
+    localrule: True
+    run:
+        console.show_layers(PLAN)
+
+
 onstart:
     for line in console.warnings(PLAN):
         logger.warning(line)

@@ -27,7 +27,7 @@ from benchmarks import timing
 from benchmarks.photographs import photographs
 from benchmarks.sections import Table
 from detour import activations, classifiers, datasets
-from detour.classifiers import Classifier
+from detour.classifiers import Classifier, Question
 from detour.datasets import Known
 from detour.store import Made
 
@@ -74,7 +74,7 @@ def measured(model: str, resize: int, crop: int, n: int, batch: int, rounds: int
         classifiers.prepare(
             path, model=model, weights="untrained", mean=MEAN, std=STD, classes=1000, made=Made({}, "")
         )
-        layers = classifiers.layers(model, "auto")
+        layers = classifiers.look(Question(model, "untrained", "auto", None, 1000, crop, "crop"))
         dataset = of_images(root, resize=resize, crop=crop)
         images = dataset.reference_images().images
         pixels = torch.stack([images[i][0] for i in range(n)])
@@ -218,9 +218,10 @@ def _extracted(root: Path, batch: int) -> tuple[float, float]:
     classifiers.prepare(
         path, model="resnet18", weights="untrained", mean=MEAN, std=STD, classes=2, made=Made({}, "")
     )
+    layers = classifiers.look(Question("resnet18", "untrained", "auto", None, 2, 32, "crop"))
     extract = partial(
         activations.extract_reference, path, of_images(root, crop=32), root / "out.zarr.zip",
-        number=0, count=1, layers=classifiers.layers("resnet18", "auto"), batch_size=batch, device="auto",
+        number=0, count=1, layers=layers, batch_size=batch, device="auto",
         workers=1, made=Made({}, ""),
     )  # fmt: skip
     begin = time.perf_counter()

@@ -28,7 +28,7 @@ from benchmarks.sections import Table
 from benchmarks.timing import side_by_side
 from detour import classifiers
 from detour.activations import record
-from detour.classifiers import Classifier
+from detour.classifiers import Classifier, Question
 
 GOAL = "The choice in `detour.store` is explained by the figures."
 
@@ -159,7 +159,7 @@ def activations(images: np.ndarray, n: int) -> np.ndarray:
     if weights.is_file():
         network.load_state_dict(torch.load(weights, weights_only=True))
     classifier = Classifier(network.eval(), [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-    layers = classifiers.layers("resnet18", "auto")
+    layers = classifiers.look(Question("resnet18", "untrained", "auto", None, 20, 64, "crop"))
     rng = np.random.default_rng(0)
     cuts = np.stack([
         images[i, :, top : top + 64, left : left + 64]

@@ -6,8 +6,8 @@ rule classifier:
         # Its digest is one of the params, so that touching it or copying it means nothing. Snakemake would take
         # a name in brackets for a wildcard or a variable, even from a function.
         (
-            [local(ancient(CLASSIFIER.weights))]
-            if CLASSIFIER.from_file and not set("{}<>") & set(CLASSIFIER.weights)
+            [local(ancient(CLASSIFIER.file))]
+            if CLASSIFIER.file and not set("{}<>") & set(CLASSIFIER.file)
             else []
         ),
     output:

@@ -487,8 +487,8 @@ def test_a_number_in_quotes_is_told_as_what_the_key_takes(path, value, message):
 def test_capitals_with_an_ending_or_a_folder_are_a_file(tmp_path):
     torch.save({}, tmp_path / "BEST.PT")
     for weights in (str(tmp_path / "BEST.PT").upper(), str(tmp_path / "BEST.PT")):
-        assert config.load(BASE).classifier.model_copy(update={"weights": weights}).from_file
-    assert not config.load(BASE).classifier.model_copy(update={"weights": "IMAGENET1K_V1"}).from_file
+        assert config.load(BASE).classifier.model_copy(update={"weights": weights}).file == weights
+    assert config.load(BASE).classifier.model_copy(update={"weights": "IMAGENET1K_V1"}).file is None
 
 
 def test_fewer_classes_than_shards_are_no_mistake_of_who_did_not_ask_for_shards(folders):

@@ -13,7 +13,7 @@ from conftest import SMALL, Workflow
 from detour import classifiers, datasets, devices, states, store, vision
 from detour.activations import Recorder
 from detour.artefacts import TakenOverError
-from detour.classifiers import Classifier
+from detour.classifiers import Classifier, Question
 from detour.datasets.digits import Digits
 from detour.options.classifier import Training
 from detour.store import Made
@@ -68,6 +68,13 @@ def test_training_learns_and_the_seed_decides(tmp_path):
     torch.testing.assert_close(first(x), second(x), rtol=0, atol=0)
 
 
+def looked_at(model: str, layers: str | list[str] = "auto", **asked) -> list[str]:
+    """Names of the layers to compare."""
+    switch = False if model == "inception_v3" else None
+    options = {"weights": "untrained", "classes": 10, "size": 96, "key": "dataset.size"}
+    return classifiers.look(Question(model, layers=layers, transform_input=switch, **(options | asked)))
+
+
 @pytest.mark.parametrize(
     ("model", "count", "first", "last"),
     [
@@ -79,7 +86,7 @@ def test_training_learns_and_the_seed_decides(tmp_path):
     ],
 )
 def test_auto_is_the_stem_and_every_block(model, count, first, last):
-    found = classifiers.layers(model, "auto")
+    found = looked_at(model)
     assert (len(found), found[0], found[-1]) == (count, first, last)
 
 
@@ -90,13 +97,13 @@ def test_auto_is_the_stem_and_every_block(model, count, first, last):
         ("small_resnett", "auto", "did you mean `small_resnet`"),
         ("small_resnet", ["blocks.8"], "did you mean `blocks"),
         ("resnet18", ["layer1.0", "layer5.0"], "did you mean `layer[1-4].0`"),
-        ("vgg11", "auto", "neither the ResNet nor the Inception family"),
+        ("small_resnet", ["block.*"], "found 'block.*'.*did you mean `blocks"),
         ("regnet_y_400mf", ["stemm"], "did you mean `stem"),
     ],
 )
 def test_what_a_model_does_not_have_is_refused_with_the_nearest_name(model, names, message):
     with pytest.raises(ValueError, match=message):
-        classifiers.layers(model, names)
+        looked_at(model, names)
 
 
 def test_unknown_weight_enum_is_refused_with_the_nearest_name():
@@ -274,7 +281,7 @@ def test_float32_is_float32_on_a_gpu_unless_told_otherwise(resnet):
 
 
 def test_inception_has_the_paper_s_twelve_layers_with_their_widths():
-    names = classifiers.layers("inception_v3", "auto")
+    names = looked_at("inception_v3")
     blocks = ["5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c"]
     assert names == ["maxpool2", *(f"Mixed_{block}" for block in blocks)]
     with torch.device("meta"):

@@ -96,7 +96,7 @@ def test_what_is_left_out_takes_the_defaults_and_the_input_stays():
     before = copy.deepcopy(LEAST)
     found = load(LEAST)
     assert before == LEAST
-    assert found["classifier"]["training"] == {"epochs": 5, "batch_size": 64, "lr": 0.002}
+    assert found["classifier"]["training"] == {"epochs": 5, "batch_size": 64, "lr": 0.002, "start": None}
     assert found["folds"] == {"count": 5, "stratify": "class"}
     assert found["attacks"][0]["target"] == "dataset"
 

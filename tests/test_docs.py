@@ -77,6 +77,7 @@ PLANS = {
     },
     ".venv/bin/snakemake --cores all --config seed=1 run=digits-1": MINE,
     ".venv/bin/snakemake --cores all adversarials": {},
+    ".venv/bin/snakemake layers --cores 1 --configfile my.yaml": {"layers": 1, "report": 0},
     ".venv/bin/snakemake figures --cores all --configfile my.yaml": {"figure_roc": 1, "report": 0},
     ".venv/bin/snakemake --cores all --dry-run": {},
     ".venv/bin/snakemake --cores all --dry-run --rerun-triggers mtime input": {},
@@ -138,11 +139,14 @@ ELSEWHERE = {
     ".venv/bin/snakemake --cores all --configfile presets/cifar10.yaml":
         "needs CIFAR-10, whose files torchvision compares with theirs; test_datasets.py runs it on other images",
     "python -m benchmarks.reproducibility": "runs the default workflow once for each kind of processor, an hour",
+    ".venv/bin/snakemake --cores all --configfile presets/imagenette.yaml":
+        "needs two packages that no lock has; test_networks.py runs it in small where they are",
     "python -m benchmarks.lite0 DATA OUT":
         "needs two packages that no lock has, images and an hour",
     "python -m benchmarks.scaling --out FILE --epochs 30 OUT/imagenet-1000":
         "test_benchmarks.py runs it on the small run",
     "snakemake --lint": "`make lint` runs it",
+    "snakemake layers": "the name of a target; docs/networks.md has the whole command, which is planned",
     "pre-commit install": "needs pre-commit, which no lock has; the hooks are compared with `make lint` below",
 }  # fmt: skip
 

@@ -199,7 +199,7 @@ def test_recording_refuses_a_layer_that_is_called_twice_too(resnet):
 
 def test_logits_of_another_number_than_the_classes_are_refused(monkeypatch):
     wider = {"small_resnet": lambda classes: classifiers.NETWORKS["small_resnet"](classes + 1)}
-    monkeypatch.setattr(classifiers, "_network", lambda model, classes: wider[model](classes))
+    monkeypatch.setattr(classifiers, "_network", lambda model, classes, options: wider[model](classes))
     with pytest.raises(ValueError, match=r"small_resnet gives logits \[3, 6\] for 3 images of 5 classes"):
         classifiers.look(Question("small_resnet", "untrained", "auto", None, 5, 32, "dataset.size"))
 

@@ -77,7 +77,9 @@ def read(path: str | Path) -> Mapping[str, Tensor]:
     return found
 
 
-def fill(network: nn.Module, state: Mapping[str, Tensor], *, where: str, what: str) -> None:
+def fill(
+    network: nn.Module, state: Mapping[str, Tensor], *, where: str, what: str, other_classes: bool = False
+) -> None:
     """Load a state dict into a network, strictly but for auxiliary heads, which training alone uses.
 
     Parameters
@@ -86,6 +88,8 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], *, where: str, what: s
         What `read` gives; its names may have `PREFIXES` and `INSIDE`.
     where, what
         The file and the network, for errors.
+    other_classes
+        Whether the last layer may be of another number of classes: then it stays as the network has it.
 
     Raises
     ------
@@ -119,6 +123,12 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], *, where: str, what: s
     missing = [name for name in missing if not (_auxiliary(name) or name in unlike)]
     unexpected = [name for name in names if names[name] in unexpected and not _auxiliary(name)]
     unlike = [name for name in unlike if not _auxiliary(name)]
+    if other_classes and unlike and _other_classes(unlike, plain, expected):
+        logger.info(
+            "%s: left out %s, of %d classes; %d are learnt anew",
+            where, listed(unlike), plain[unlike[0]].shape[0], expected[unlike[0]].shape[0],
+        )  # fmt: skip
+        unlike = []
     problems = [
         *_counted("missing", missing),
         *_counted("unexpected", unexpected),
@@ -130,6 +140,21 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], *, where: str, what: s
     if problems:
         reason = _reason(missing, unexpected, unlike, plain, expected)
         raise InputError(f"{where}: no state dict of {what}: {'; '.join(problems)}; {reason}")
+
+
+def outputs(state: Mapping[str, Tensor], network: nn.Module) -> int | None:
+    """Number of outputs of the network that a state dict is of, if only that can differ from this one's."""
+    expected = network.state_dict()
+    plain = {_plain(name, expected): value for name, value in state.items()}
+    rows = {
+        value.shape[0]
+        for name, value in plain.items()
+        if name in expected
+        and not _auxiliary(name)
+        and value.shape != expected[name].shape
+        and value.shape[1:] == expected[name].shape[1:]
+    }
+    return rows.pop() if len(rows) == 1 else None
 
 
 def _versions(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Any] | None:
@@ -303,8 +328,13 @@ def _reason(
 
 
 def _other_classes(unlike: list[str], plain: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> bool:
-    """Whether nothing but the number of outputs differs, of the last layer: all of it, by one number."""
+    """Whether nothing but the number of outputs differs, of the last layer: all of it, by one number.
+
+    That is the last one of the state dict, or a linear one whose outputs no other layer takes.
+    """
     last = [name for name in expected if not _auxiliary(name)][-1].rpartition(".")[0]
+    if all(expected[name].ndim < 3 for name in unlike):
+        last = unlike[0].rpartition(".")[0]
     outputs = {plain[name].shape[:1] for name in unlike}
     return (
         set(unlike) == {name for name in expected if name.rpartition(".")[0] == last}

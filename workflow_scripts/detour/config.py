@@ -6,11 +6,8 @@ layers of a model) is asked in a separate process and remembered.
 
 import json
 import math
-import os
 import re
 import resource
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -25,7 +22,7 @@ from detour import code, outside, strengths
 from detour.artefacts import TakenOverError, written
 from detour.errors import InputError
 from detour.options import detectors
-from detour.options.classifier import Classifier
+from detour.options.classifier import IN_PLACE, Classifier
 from detour.options.explained import explained
 from detour.options.run import Run
 from detour.spelling import unknown
@@ -140,41 +137,57 @@ def layers(run: Run, remembered: Path, content: str = "") -> list[str]:
         If there is no such model, or it has no such weights or layers, its weights do not fit, it does not
         take images of that size or give a logit for each class, or what a layer puts out cannot be compared.
     """
-    dataset, asked_of = run.dataset, {"model", "weights", "layers", "transform_input"}
-    question = run.classifier.model_dump(include=asked_of) | {
-        "classes": len(dataset.classes),
-        "size": dataset.pixels,
-        "key": f"dataset.{dataset.side}",
-        "content": content,
-    }
+    section, question = run.classifier, _question(run, content)
     # What else the answer depends on.
     by = {
         "torchvision": version("torchvision"),
         "code": code.digest(Path(__file__).with_name("classifiers.py")),
     }
+    try:
+        by |= {reference: code.outside(reference) for reference in section.code}
+    except InputError as error:
+        raise ConfigError([f"classifier.model: {error}"]) from None
     # A file that was cut, or of an earlier version, is written anew.
     with suppress(OSError, ValueError, LookupError, TypeError):
         answer = json.loads(remembered.read_text("utf-8"))
         if (answer["question"], answer["by"]) == (question, by) and _are_names(answer["layers"]):
             return answer["layers"]
-    asked = subprocess.run(
-        [sys.executable, "-m", "detour.classifiers"],
-        input=json.dumps(question),
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if asked.returncode:
-        said = asked.stderr.strip().splitlines() or [f"it ended with {asked.returncode}"]
-        raise ConfigError([f"classifier: cannot look into {run.classifier.model!r}: {said[-1]}"])
-    found = json.loads(asked.stdout)
-    if "problems" in found:
-        raise ConfigError(found["problems"])
+    found = _looked_at(question)["layers"]
     # Another Snakemake may ask at the same moment, and gets the same answer.
     with suppress(TakenOverError), written(remembered) as path:
-        path.write_text(json.dumps({"question": question, "by": by, "layers": found["layers"]}))
-    return found["layers"]
+        path.write_text(json.dumps({"question": question, "by": by, "layers": found}))
+    return found
+
+
+def modules(run: Run) -> list[list[str]]:
+    """Name, class and shape of what each module of the network puts out, and whether `auto` takes it."""
+    return _looked_at(_question(run, "") | {"every": True})["modules"]
+
+
+def _question(run: Run, content: str) -> dict[str, Any]:
+    dataset, section = run.dataset, run.classifier
+    asked_of = {"model", "options", "weights", "layers", "transform_input"}
+    return section.model_dump(include=asked_of) | {
+        "outputs": section.classes,
+        "channels": len(section.mean),
+        "start": section.training.start if section.weights == "train" else None,
+        "classes": len(dataset.classes),
+        "size": dataset.pixels,
+        "key": f"dataset.{dataset.side}",
+        "content": content,
+    }
+
+
+def _looked_at(question: dict[str, Any]) -> dict[str, Any]:
+    """What `detour.classifiers` answers."""
+    asked = outside.answered("detour.classifiers", json.dumps(question))
+    if asked.returncode:
+        said = asked.stderr.strip().splitlines() or [f"it ended with {asked.returncode}"]
+        raise ConfigError([f"classifier: cannot look into {question['model']!r}: {said[-1]}"])
+    found = json.loads(outside.answer_of(asked))
+    if "problems" in found:
+        raise ConfigError(found["problems"])
+    return found
 
 
 def _are_names(found: Any) -> bool:
@@ -202,6 +215,8 @@ def _contradictions(run: Run) -> list[str]:
         *_repeated(run),
         *_entries(run),
         *_weights(run.classifier),
+        *_channels(run.classifier),
+        *_outputs(run),
         *_packaged(run),
         *_images(run),
         *_figures(run),
@@ -237,13 +252,57 @@ def _entries(run: Run) -> Iterator[str]:
 
 
 def _weights(classifier: Classifier) -> Iterator[str]:
-    weights = classifier.weights
-    if classifier.from_file and not Path(weights).is_file():
-        kind = "which is a folder" if Path(weights).is_dir() else f"and no such file in {Path.cwd()}"
+    weights, file, made = classifier.weights, classifier.file, bool(classifier.code)
+    if file is not None and not Path(file).is_file():
+        kind = "which is a folder" if Path(file).is_dir() else f"and no such file in {Path.cwd()}"
+        if weights == "train":
+            yield f"classifier.training.start: found {file!r}, {kind}; allowed: the path of a checkpoint"
+            return
         yield (
             f"classifier.weights: found {weights!r}, {kind}; allowed: train,"
             " untrained, the name of weights in capitals (DIGITS of small_resnet, IMAGENET1K_V1 of"
-            " torchvision), or the path of a checkpoint"
+            " torchvision), the path of a checkpoint, or already where a function makes the network"
+        )
+    if weights == "already" and not made:
+        yield (
+            f"classifier.weights: found 'already', and {classifier.model} is made with random weights;"
+            " allowed for a function in classifier.model that loads them"
+        )
+    if made and file is None and weights not in IN_PLACE:
+        yield (
+            f"classifier.weights: found {weights!r}, a name of weights, and the network is made by"
+            f" {classifier.model}; allowed: {', '.join(IN_PLACE)}, or the path of a checkpoint"
+        )
+    if classifier.options and not made:
+        yield (
+            f"classifier.options: found {', '.join(classifier.options)}, and {classifier.model} is made by no"
+            " function, which alone takes any; leave them out"
+        )
+
+
+def _channels(classifier: Classifier) -> Iterator[str]:
+    lengths = len(classifier.mean), len(classifier.std)
+    if lengths not in ((1, 1), (3, 3)):
+        yield (
+            f"classifier.mean: found {lengths[0]} numbers, and {lengths[1]} of classifier.std; allowed: 3 of"
+            " each, or 1 of each for a network that takes one channel"
+        )
+
+
+def _outputs(run: Run) -> Iterator[str]:
+    picked = run.classifier.classes
+    # The folder of the classes may not be there, which is told by itself.
+    if picked is None or run.dataset.problems():
+        return
+    if run.classifier.weights in ("train", "untrained"):
+        yield (
+            f"classifier.classes: found a choice, and with `weights: {run.classifier.weights}` every output"
+            " is a class of the reference; leave it out"
+        )
+    if len(picked) != (classes := len(run.dataset.classes)):
+        yield (
+            f"classifier.classes: found {len(picked)} outputs, allowed: {classes}, one per class of the"
+            " reference"
         )
 
 

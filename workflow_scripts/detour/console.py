@@ -82,6 +82,15 @@ def warnings(plan: Plan) -> list[str]:
     return [*config.warnings(plan.run), *plan.contents["leaked"], *plan.contents["copied"]]
 
 
+def show_layers(plan: Plan) -> None:
+    """Print the modules of the network, what each puts out for an image, and which are compared."""
+    from tabulate import tabulate
+
+    rows = [[*row, "compared" if row[0] in plan.layers else ""] for row in config.modules(plan.run)]
+    heads = ["module", "class", "puts out", "auto", "layers"]
+    print(tabulate(rows, headers=heads, disable_numparse=True), flush=True)
+
+
 def show_result(plan: Plan) -> None:
     """Print the summary, what may not be relied on, and where the report is."""
     # Not above: every start of Snakemake, also in a job of a cluster, would import them.

@@ -105,9 +105,9 @@ def weights(run: Run, remembered: Path, *, again: bool, say: Callable[[str], Non
     known = {} if again else _recalled(remembered)
     if isinstance(known.get("weights"), str):
         return known["weights"]
-    if not run.classifier.from_file:
+    if run.classifier.file is None:
         return ""
-    path = Path(run.classifier.weights)
+    path = Path(run.classifier.file)
     return Manifest(remembered.parents[1] / ".manifests", say).digest(path.parent, [path.name])
 
 

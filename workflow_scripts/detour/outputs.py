@@ -48,7 +48,7 @@ def channels(network: nn.Module, modules: Mapping[str, nn.Module], x: Tensor) ->
         or its channels cannot be told from space.
     """
     passed = _passed(network, modules, x)
-    problems = {name: _problem(outputs, len(x)) for name, outputs in passed.items()}
+    problems = {name: problem(outputs, len(x)) for name, outputs in passed.items()}
     _refuse(problems)
     shapes = {name: outputs[0].shape for name, outputs in passed.items()}
     axes = {name: _axis(module, shapes[name]) for name, module in modules.items()}
@@ -84,7 +84,7 @@ def average(output: Tensor, axis: int) -> Tensor:
 
 
 def _refuse(problems: Mapping[str, str]) -> None:
-    if lines := [f"classifier.layers: {name!r} {problem}" for name, problem in problems.items() if problem]:
+    if lines := [f"classifier.layers: {name!r} {wrong}" for name, wrong in problems.items() if wrong]:
         raise OutputError("\n".join(lines))
 
 
@@ -93,7 +93,7 @@ def _passed(network: nn.Module, modules: Mapping[str, nn.Module], x: Tensor) -> 
     found: dict[str, list[Any]] = {name: [] for name in modules}
 
     def keep(name: str, output: Any) -> None:
-        found[name].append(torch.empty_like(output, device="meta") if isinstance(output, Tensor) else output)
+        found[name].append(without_data(output))
 
     hooks = [
         module.register_forward_hook(lambda module, inputs, output, name=name: keep(name, output))
@@ -108,7 +108,13 @@ def _passed(network: nn.Module, modules: Mapping[str, nn.Module], x: Tensor) -> 
     return found
 
 
-def _problem(outputs: list[Any], batch: int) -> str:
+def without_data(output: Any) -> Any:
+    """Of a tensor shape and type alone; whatever else as it is."""
+    return torch.empty_like(output, device="meta") if isinstance(output, Tensor) else output
+
+
+def problem(outputs: list[Any], batch: int) -> str:
+    """Why what a module put out in a pass, for each of its calls, cannot be compared; empty if it can."""
     if not outputs:
         return "is never called when the network classifies, expected one call; name a module that is"
     if len(outputs) > 1:

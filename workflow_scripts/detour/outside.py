@@ -108,24 +108,29 @@ def _holds(known: Any, question: Any, again: bool) -> bool:
 
 @cache
 def _asked(asked: str) -> dict[str, Any]:
-    ran = subprocess.run(
-        [sys.executable, "-P", "-m", "detour.outside"],
-        input=asked,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(_path())},
+    ran = answered("detour.outside", asked)
+    if ran.returncode:
+        said = ran.stderr.strip().splitlines() or [f"it ended with {ran.returncode}"]
+        return {key: {"problem": f"importing it ended Python: {said[-1]}"} for key in json.loads(asked)}
+    return json.loads(answer_of(ran))
+
+
+def answered(module: str, question: str) -> subprocess.CompletedProcess[str]:
+    """What a module answers to a question, in a process with the path that jobs have."""
+    path = [str(Path(__file__).parents[1]), *filter(None, [os.getenv("PYTHONPATH")])]
+    return subprocess.run(
+        [sys.executable, "-P", "-m", module],
+        input=question,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},
         capture_output=True,
         text=True,
         check=False,
     )
-    if ran.returncode:
-        said = ran.stderr.strip().splitlines() or [f"it ended with {ran.returncode}"]
-        return {key: {"problem": f"importing it ended Python: {said[-1]}"} for key in json.loads(asked)}
-    # What the code itself printed stands before.
-    return json.loads(ran.stdout.splitlines()[-1])
 
 
-def _path() -> list[str]:
-    """As jobs have it: this checkout's library, then what the user has."""
-    return [str(Path(__file__).parents[1]), *filter(None, [os.getenv("PYTHONPATH")])]
+def answer_of(ran: subprocess.CompletedProcess[str]) -> str:
+    """Its last line: what code from outside printed stands before."""
+    return ran.stdout.splitlines()[-1]
 
 
 def _described(question: dict[str, Any]) -> dict[str, Any]:

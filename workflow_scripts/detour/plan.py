@@ -194,13 +194,15 @@ class Plan:
 
     def classifier(self) -> Job:
         section, run = self.run.classifier, self.run
-        told = section.model_dump(exclude={"layers", "training"}) | {"classes": len(run.dataset.classes)}
+        told = section.model_dump(exclude={"layers", "training"})
+        told |= {"outputs": section.classes, "classes": len(run.dataset.classes)}
         if section.weights in ("untrained", "train"):
             told["seed"] = run.seed
         if section.weights == "train":
             told |= run.model_dump(include={"device", "threads"})
             told |= {"training": section.training.model_dump(), "dataset": self._reference}
-        return Job("classifier.py", told=told, methods=self._dataset if "dataset" in told else ())
+        methods = section.code + (self._dataset if "dataset" in told else ())
+        return Job("classifier.py", told=told, methods=methods)
 
     @property
     def _dataset(self) -> tuple[str, ...]:
@@ -220,7 +222,7 @@ class Plan:
         }
         if attack.files:
             told["content"] = self.contents["attacks"][name]
-        methods = attack.code
+        methods = attack.code + self.run.classifier.code
         if attack.from_reference:
             told["dataset"] = self._reference
             methods += self._dataset
@@ -232,7 +234,8 @@ class Plan:
 
     def activation(self, s: str) -> Job:
         reads = {"classifier": self.classifier_path, "images": self.images[s]}
-        return Job("activation.py", reads, {"layers": self.layers} | self._compute)
+        told = {"layers": self.layers} | self._compute
+        return Job("activation.py", reads, told, self.run.classifier.code)
 
     def reference_activation(self, shard: int) -> Job:
         # Its own classes' images alone can have changed.
@@ -246,7 +249,8 @@ class Plan:
             "precision": self.run.precision,
         }
         reads = {"classifier": self.classifier_path}
-        return Job("reference_activation.py", reads, told | self._compute, self._dataset)
+        methods = self._dataset + self.run.classifier.code
+        return Job("reference_activation.py", reads, told | self._compute, methods)
 
     def medoid(self, layer: str) -> Job:
         return Job("medoid.py", {"references": self.references}, {"layer": layer})
@@ -340,7 +344,8 @@ class Plan:
             "folds": artefact("folds"),
             "model": self.of_training(detector, self.run.seeds[0], fold, "model.pt"),
         }
-        return Job("adapt.py", reads, told | self._compute, self.detectors[detector].code)
+        methods = self.detectors[detector].code + self.run.classifier.code
+        return Job("adapt.py", reads, told | self._compute, methods)
 
     def adaptive(self) -> Job:
         return Job("adaptive_table.py", {"adapted": self.adapted})

@@ -1,4 +1,4 @@
-"""Vision: torchvision's networks, their weights and their blocks.
+"""Vision: torchvision's networks and their weights.
 
 Imported only by jobs that use one of them: torchvision takes longer to import than torch.
 """
@@ -9,8 +9,6 @@ import torch
 from torch import nn
 from torchvision import models
 from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
-from torchvision.models.inception import Inception3
-from torchvision.models.resnet import ResNet
 
 from detour.errors import InputError
 
@@ -35,9 +33,9 @@ def weights(model: str, name: str) -> WeightsEnum | None:
     return members.get(name) or next(by_file, None)
 
 
-def class_counts(model: str) -> dict[str, int]:
-    """Numbers of classes of a model's weights, by their names in its enum."""
-    return {name: len(w.meta["categories"]) for name, w in get_model_weights(model).__members__.items()}
+def categories(model: str) -> dict[str, list[str]]:
+    """Names of the classes of a model's weights, by the names of these in its enum."""
+    return {name: w.meta["categories"] for name, w in get_model_weights(model).__members__.items()}
 
 
 def fetched(own: WeightsEnum) -> Path:
@@ -53,20 +51,3 @@ def fetched(own: WeightsEnum) -> Path:
                 f" {path}, or name where it is in classifier.weights"
             ) from error
     return path
-
-
-def blocks(model: str, network: nn.Module) -> list[str]:
-    """The stem and every block of a ResNet or an Inception."""
-    match network:
-        case ResNet():
-            found = [
-                f"layer{i}.{j}" for i in range(1, 5) for j in range(len(network.get_submodule(f"layer{i}")))
-            ]
-            return ["maxpool", *found]
-        case Inception3():
-            mixed = [name for name, _ in network.named_children() if name.startswith("Mixed")]
-            return ["maxpool2", *mixed]
-    raise InputError(
-        f"classifier.layers: found 'auto', and {model} is of neither the ResNet nor the Inception family;"
-        f" list names of its modules, among them: {', '.join(name for name, _ in network.named_children())}"
-    )

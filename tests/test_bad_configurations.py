@@ -111,7 +111,13 @@ ACCEPTED = {
     r"seed|seeds\[0\]": {"huge"},
     # Switches.
     r".*\.(random_start|bidirectional)|classifier\.transform_input": {"true"},
+    # Attacks of other libraries, and what was made elsewhere: any budget, or none.
+    r"(art|autoattack|files|foolbox|torchattacks)\.eps": {"null", "huge", "tiny", "half", "whole float"},
+    # The library knows, and is asked before any job.
+    r"(art|foolbox|torchattacks)\.attack": {"text"},
+    r"(art|autoattack|foolbox|torchattacks)\.options|classifier\.options": {"mapping", "no mapping"},
     # Null, or nothing, leaves it to the workflow.
+    r".*\.family|classifier\.classes|classifier\.training\.start": {"null"},
     r".*\.(patience|per_class|labels|resize|transform_input)|(fisher|fisher_mlp)\.layers": {"null"},
     r"adaptive\.detectors|figures\.(attack|detectors)": {"null"},
     r"adaptive\.methods": {"no list"},

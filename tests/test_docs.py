@@ -55,11 +55,13 @@ def commands() -> dict[str, list[str]]:
     return seen
 
 
+# Those that are files of a user's begin with their names: test_outside.py, test_datasets.py and test_networks.py run
+# them.
 SNIPPETS = [
     pytest.param(block, id=page.name)
     for page in PAGES
     for language, block in blocks(page.read_text())
-    if language == "python"
+    if language == "python" and not re.match(r"# \w+\.py\b", block)
 ]
 
 # Dry runs, with numbers of jobs that they plan. In the copy that they run in, config.yaml is the small run, which is
@@ -79,6 +81,7 @@ PLANS = {
     ".venv/bin/snakemake --cores all adversarials": {},
     ".venv/bin/snakemake layers --cores 1 --configfile my.yaml": {"layers": 1, "report": 0},
     ".venv/bin/snakemake figures --cores all --configfile my.yaml": {"figure_roc": 1, "report": 0},
+    ".venv/bin/snakemake pngs --cores all --configfile my.yaml": {"png": 3, "attack": 2, "report": 0},
     ".venv/bin/snakemake --cores all --dry-run": {},
     ".venv/bin/snakemake --cores all --dry-run --rerun-triggers mtime input": {},
     ".venv/bin/snakemake --cores all --resources gpu=1": {},
@@ -146,6 +149,9 @@ ELSEWHERE = {
     "python -m benchmarks.scaling --out FILE --epochs 30 OUT/imagenet-1000":
         "test_benchmarks.py runs it on the small run",
     "snakemake --lint": "`make lint` runs it",
+    "snakemake pngs": "the name of a target; docs/methods.md has the whole command, which is planned",
+    ".venv/bin/pip install -e '.[torchattacks]'":
+        "needs an index; `make test` installs these extras, and test_outside.py runs their attacks",
     "snakemake layers": "the name of a target; docs/networks.md has the whole command, which is planned",
     "pre-commit install": "needs pre-commit, which no lock has; the hooks are compared with `make lint` below",
 }  # fmt: skip

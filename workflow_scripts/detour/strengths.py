@@ -22,8 +22,8 @@ def spread(settings: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     places: list[int] = []
     for i, entry in enumerate(asked):
         several = entry.get("eps") if isinstance(entry, dict) else None
-        if isinstance(several, list) and several and isinstance(entry.get("name"), str):
-            named = [f"{entry['name']}-{eps}".replace(".", "_") for eps in several]
+        if isinstance(several, list) and several and all(isinstance(eps, int | float) for eps in several):
+            named = [f"{entry.get('name')}-{eps}".replace(".", "_") for eps in several]
             entries = [entry | {"eps": eps, "name": name} for eps, name in zip(several, named, strict=True)]
         else:
             entries = [entry]

@@ -100,6 +100,8 @@ rule figures:
 
 # Prints the modules of the network; nothing is written.
 rule layers:
+    log:
+        "<run>/logs/layers.log",
     localrule: True
     run:
         console.show_layers(PLAN)

@@ -228,7 +228,7 @@ CODE = {
     "a new detector's options": (f"{LIBRARY}/options/detectors/new.py", "", "NEW = 1", ""),
     "a new dataset's module": (f"{LIBRARY}/datasets/new.py", "", "NEW = 1", ""),
     "a dataset that is not used": (f"{LIBRARY}/datasets/photographs.py", "decodes: ClassVar = True", "decodes: ClassVar = 1", ""),
-    "one detector": (f"{LIBRARY}/detectors/neighbours.py", "1 - agree", "1.0 - agree", rf"detectors/knn/.*|{SCORED}"),
+    "one detector": (f"{LIBRARY}/detectors/neighbours.py", "1 - (agree", "1.0 - (agree", rf"detectors/knn/.*|{SCORED}"),
     "one detector's options": (f"{LIBRARY}/options/detectors/neighbours.py", "return max(self.k)", "return max(self.k) + 0", rf"detectors/knn/.*|{SCORED}"),
     "medoids": (f"{LIBRARY}/medoids.py", "CACHED = 2**18", "CACHED = 2**17",
                 rf"medoids/.*|gaussians/.*|distances/.*|figures/path|detectors/(?!knn).*|{ATTACKED}|{SCORED}"),

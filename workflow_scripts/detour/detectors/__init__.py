@@ -69,7 +69,7 @@ def train(
     fitted_states: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
     with written(model) as path:
-        for case in cases(protocols, families or dict(zip(run.attacks, run.attacks, strict=True))):
+        for case in cases(protocols, _families(run, families)):
             logger.info("%s: knows %s", case, ", ".join(case.known))
             sets = [ORIGINAL, *case.known]
             part = {role: Versions(run, found, sets) for role, found in sourced.items()}
@@ -98,6 +98,11 @@ def train(
         states.save(path, model, saved, made, [*run.paths, folds])
     # After the model: a job that has lost it to a later start writes no history beside it.
     tables.write(history, pd.DataFrame(rows), made, [*run.paths, folds])
+
+
+def _families(run: Run, families: Families | None) -> Families:
+    """In the order of the run: what jobs are told is sorted."""
+    return {name: (families or {}).get(name, name) for name in run.attacks}
 
 
 def load(model: str | Path, case: str = f"known {ALL}") -> Detector:
@@ -163,7 +168,7 @@ def evaluate(
                 f" ({len(leaked)} such sources), expected none; delete {model} and run again"
             )
     rows = []
-    for case in cases(protocols, families or dict(zip(run.attacks, run.attacks, strict=True))):
+    for case in cases(protocols, _families(run, families)):
         fitted = _restored(saved, str(case))
         what = f"detector {name!r}, fold {fold}, seed {seed} ({case})"
         for role, sets in (("validation", [ORIGINAL]), ("test", [ORIGINAL, *case.tested])):

@@ -115,7 +115,8 @@ ACCEPTED = {
     r"(art|autoattack|files|foolbox|torchattacks)\.eps": {"null", "huge", "tiny", "half", "whole float"},
     # The library knows, and is asked before any job.
     r"(art|foolbox|torchattacks)\.attack": {"text"},
-    r"(art|autoattack|foolbox|torchattacks)\.options|classifier\.options": {"mapping", "no mapping"},
+    r"(art|autoattack|foolbox|torchattacks)\.options": {"mapping", "no mapping"},
+    r"classifier\.options": {"no mapping"},
     # Null, or nothing, leaves it to the workflow.
     r".*\.family|classifier\.classes|classifier\.training\.start": {"null"},
     r".*\.(patience|per_class|labels|resize|transform_input)|(fisher|fisher_mlp)\.layers": {"null"},

@@ -30,7 +30,7 @@ def run(tmp_path_factory) -> Path:
             "run": "names",
             "dataset": {"name": "digits", "test": 60},
             "classifier": {"model": "small_resnet", "weights": "DIGITS", "layers": ["stem", "blocks.7"]},
-            "attacks": [{"name": name, "method": "noise", "eps": 8} for name in NAMES],
+            "attacks": [{"name": name, "method": "noise", "eps": 8, "family": name} for name in NAMES],
             "folds": {"count": 2},
             "protocols": ["known", "unknown", "transfer"],
             "detectors": [

@@ -113,7 +113,7 @@ CHANGES = {
     ),
     "one detector's code": (
         lambda workflow: edit(
-            workflow, "workflow_scripts/detour/detectors/neighbours.py", "1 - agree", "1.0 - agree"
+            workflow, "workflow_scripts/detour/detectors/neighbours.py", "1 - (agree", "1.0 - (agree"
         ),
         rf"detectors/knn/.*|{SCORED}",
     ),

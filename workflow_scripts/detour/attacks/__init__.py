@@ -182,7 +182,7 @@ def perturb(
     target = original["target"][:]
     if attack.aim == "random":
         target = targets(label, len(original.attrs["classes"]), seed, f"target of {attack.name}", keys)
-    n, still, names = len(label), 0, original.attrs["names"]
+    n, still, names = len(label), 0, original.attrs.get("names", [])
 
     def blocks() -> Iterator[dict[str, np.ndarray]]:
         nonlocal still

@@ -52,7 +52,7 @@ def run(folder: Path, settings: Options, trained: Sequence[int]) -> Stages:
     classifier = folder / "classifier.pt"
     classifiers.prepare(
         classifier, made=made, classes=len(settings.dataset.classes),
-        **section.model_dump(include={"model", "weights", "mean", "std"}),
+        **section.model_dump(include={"model", "options", "weights", "mean", "std"}),
         **(training if section.weights == "train" else {}),
     )  # fmt: skip
     reference = path("reference", "0")

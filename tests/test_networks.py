@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -16,9 +17,11 @@ from torch.nn.utils.parametrizations import weight_norm
 
 import asked
 import others
+import stages
 from conftest import ROOT, SMALL, Workflow
-from detour import activations, checkpoints, classifiers, code, config, outside, states
+from detour import activations, checkpoints, classifiers, code, config, detectors, outside, states, store
 from detour.classifiers import Question
+from detour.detectors.versions import Versions
 from detour.options.classifier import Training
 from detour.store import Made
 from test_plan import JUDGED, REFERENCE, SCRIPTS, assert_reruns, name, planned
@@ -309,12 +312,28 @@ BROUGHT = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", BROUGHT)
-def test_a_network_of_one_s_own_runs_to_the_report(tmp_path, kind):
-    workflow = Workflow(tmp_path, SETTINGS | {"classifier": {"weights": "untrained"} | BROUGHT[kind]})
+def test_a_network_of_one_s_own_runs_through_every_stage(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
     shutil.copy(OTHERS, tmp_path / "nets.py")
     others.vit().save_pretrained(tmp_path / "saved")
+    settings = SETTINGS | {"classifier": {"weights": "untrained"} | BROUGHT[kind]}
+    done = stages.run(tmp_path, config.load(settings), trained=[0])
+    stored = store.read(done.stores.activations["step"])
+    for layer in done.layers:
+        assert np.isfinite(stored[layer][:]).all()
+        assert np.ptp(stored[layer][:], axis=0).max() > 0
+    versions = Versions(done.stores, np.arange(60))
+    for (detector, _), model in done.models.items():
+        assert np.isfinite(detectors.load(model).score(versions)).all(), detector
+
+
+@pytest.mark.slow
+def test_a_network_of_a_file_with_one_channel_runs_to_the_report(tmp_path):
+    workflow = Workflow(
+        tmp_path, SETTINGS | {"classifier": {"weights": "untrained"} | BROUGHT["one channel"]}
+    )
+    shutil.copy(OTHERS, tmp_path / "nets.py")
     ran = workflow.snakemake()
     assert ran.returncode == 0, ran.stdout
     assert (workflow.results / "report.html").stat().st_size > 10_000

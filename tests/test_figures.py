@@ -183,18 +183,18 @@ def test_strengths_are_shares_fooled_and_flagged_at_each_budget(tables, write_ta
     done = {"original": np.nan, "a": 0.25, "b": 0.75}
     outcomes = write_table("outcomes", pd.DataFrame({"set": done.keys(), "successful": done.values()}))
     figure = figures.strengths(
-        tables["metrics"], outcomes, groups=[{"a": 2, "b": 4}], detectors=["two", "one"], fpr=0.05
+        tables["metrics"], outcomes, groups=[[("b", 2), ("a", 4)]], detectors=["two", "one"], fpr=0.05
     )
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["2", "4"]
-    np.testing.assert_array_equal(axes.lines[0].get_ydata(), [0.25, 0.75])
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), [0.75, 0.25])
     table = read(tables["metrics"])
     table = table[
         (table["protocol"] == "known") & (table["measure"] == "tpr@0.05") & (table["originals"] == "all")
     ]
     table = table[table["population"] == "all"].set_index(["detector", "attack"])["value"]
     for name, drawn in zip(("two", "one"), axes.containers, strict=True):
-        np.testing.assert_allclose(drawn.lines[0].get_ydata().astype(float), table.loc[name].loc[["a", "b"]])
+        np.testing.assert_allclose(drawn.lines[0].get_ydata().astype(float), table.loc[name].loc[["b", "a"]])
 
 
 def test_intervals_are_those_of_the_summary(tables):

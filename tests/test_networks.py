@@ -22,6 +22,7 @@ from conftest import ROOT, SMALL, Workflow
 from detour import activations, checkpoints, classifiers, code, config, detectors, outside, states, store
 from detour.classifiers import Question
 from detour.detectors.versions import Versions
+from detour.errors import InputError
 from detour.options.classifier import Training
 from detour.store import Made
 from test_plan import JUDGED, REFERENCE, SCRIPTS, assert_reruns, name, planned
@@ -169,6 +170,8 @@ def test_outputs_are_named_as_the_weights_or_the_network_name_them(tmp_path):
     network.config.id2label = {0: "cat", 1: "dog", 2: "crane", 3: "crane"}
     names = classifiers._categories("a.py:net", "already", network)
     assert classifiers._numbers(["dog", "cat", 3], names) == [1, 0, 3]
+    with pytest.raises(InputError, match="found output 1 twice, by its number and by its name"):
+        classifiers._numbers(["dog", 1], names)
     with pytest.raises(ValueError, match="found 'dgo', allowed: cat, dog, crane.*did you mean `dog`"):
         classifiers._numbers(["dgo"], names)
     with pytest.raises(ValueError, match="'crane' is the name of 2 outputs; give its number"):

@@ -17,7 +17,7 @@ from torch import nn
 
 import asked
 from conftest import ROOT, SMALL, Workflow
-from detour import attacks, code, config, images, methods, outside, pngs, store, strengths
+from detour import attacks, code, config, handover, images, methods, outside, pngs, store, strengths
 from detour.attacks import adversarial
 from detour.classifiers import Classifier
 from detour.config import ConfigError
@@ -33,6 +33,11 @@ def shifted(classifier, x, y, seeds, eps, share=1.0):
     """Brighter by a share of eps."""
     assert x.dtype.is_floating_point and len(x) == len(y) == len(seeds)
     return (x + by(share) * eps).clamp(0, 1)
+
+
+def training(classifier, x, y, seeds):
+    classifier.train()
+    return x
 
 
 def all_of(classifier, x, y, seeds, targeted):
@@ -94,6 +99,12 @@ def test_a_function_gets_pixels_and_what_it_asks_for_by_name(mine):
     for target, value in (("none", 255), ("dataset", 0)):
         entry = asked.attack("attack.py:all_of", target=target)
         assert (adversarial(linear(), PIXELS, np.zeros(6, int), entry, [0] * 6) == value).all()
+
+
+def test_a_classifier_that_was_left_in_training_is_evaluated(mine):
+    net = linear()
+    adversarial(net, PIXELS, np.zeros(6, int), asked.attack("attack.py:training"), [0] * 6)
+    assert not any(module.training for module in net.modules())
 
 
 def test_what_a_function_returns_is_checked(mine):
@@ -401,6 +412,13 @@ def test_a_list_of_eps_is_an_attack_at_each():
     ]
     assert run == config.load(settings(attacks=apart))
     assert [[a.name for a in found] for found in strengths.together(run.attacks)] == [["pgd-0_5", "pgd-2"]]
+
+
+def test_the_figure_of_strengths_is_told_them_in_their_order():
+    """As jobs are told: in JSON whose keys are sorted, where 16 would stand before 2."""
+    entry = {"name": "fgsm", "method": "fgsm", "eps": [16, 2, 8]}
+    told = json.loads(handover.text(planned(settings(attacks=[entry])).figures["strengths"].told))
+    assert told["groups"] == [[["fgsm-2", 2], ["fgsm-8", 8], ["fgsm-16", 16]]]
 
 
 def test_errors_of_several_strengths_are_told_at_the_entry_that_was_written():

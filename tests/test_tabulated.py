@@ -106,6 +106,10 @@ def test_what_differs_in_less_than_float32_is_told_of_such_runs_alone():
         "8",
         "100",
     ]
+    library = METHODS["torchattacks"](name="08", method="torchattacks", attack="CW")
+    assert [str(cell) for cell in tabulated.outcomes(judged, [library], "float32").rows[1][:3]] == [
+        "08", "torchattacks CW", "none",
+    ]  # fmt: skip
     lower = tabulated.outcomes(judged, [attack], "bfloat16")
     assert lower.columns[-1] == "otherwise in bfloat16"
     assert [str(row[-1]) for row in lower.rows] == ["none", "12.5%"]

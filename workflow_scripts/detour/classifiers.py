@@ -733,7 +733,12 @@ def _numbers(outputs: list[int | str], categories: list[str]) -> list[int]:
             )
         if not times:
             raise InputError(unknown("classifier.classes", name, categories))
-    return [categories.index(output) if isinstance(output, str) else output for output in outputs]
+    found = [categories.index(output) if isinstance(output, str) else output for output in outputs]
+    if twice := [output for output, times in Counter(found).items() if times > 1]:
+        raise InputError(
+            f"classifier.classes: found output {twice[0]} twice, by its number and by its name, expected once"
+        )
+    return found
 
 
 def transforms_input(model: str, weights: str, stated: bool | None = None) -> bool | None:

@@ -1,6 +1,7 @@
 """Figures of a run, each drawn as SVG for the report and as PDF for print."""
 
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from pathlib import Path
 from textwrap import fill, shorten
 from typing import Any
@@ -472,7 +473,7 @@ def _courses(adapted: Paths) -> pd.DataFrame:
 
 def strengths(
     metrics: str | Path, outcomes: str | Path, *,
-    groups: Sequence[dict[str, float]], detectors: Sequence[str], fpr: float,
+    groups: Sequence[Sequence[tuple[str, float]]], detectors: Sequence[str], fpr: float,
 ) -> Figure:  # fmt: skip
     """What each attack does against its strength, and how much of it detectors that know it find.
 
@@ -482,33 +483,42 @@ def strengths(
     Parameters
     ----------
     groups
-        For every attack its sets and their budgets, in pixels of 255, weakest first.
+        For every attack its sets, each with its budget in pixels of 255, weakest first.
     fpr
         Wanted false positive rate of the threshold.
     """
     table, done = tables.read(metrics), tables.read(outcomes).set_index("set")["successful"]
     flagged = table[
-        (table["protocol"] == "known") & (table["measure"] == f"tpr@{fpr:g}")
+        (table["protocol"] == "known") & (table["measure"] == f"tpr@{fpr}")
         & (table["population"] == "all") & (table["originals"] == "all")
     ].set_index(["detector", "attack"])  # fmt: skip
+    columns = min(3, len(groups))
+    rows = -(-len(groups) // columns)
     figure, panels = plt.subplots(
-        1, len(groups), figsize=(1 + 3.4 * len(groups), 3.6), sharey=True, squeeze=False
+        rows, columns, figsize=(1 + 3.2 * columns, 0.6 + 3 * rows), sharey=True, squeeze=False
     )
-    for axes, budgets in zip(panels.flat, groups, strict=True):
+    for axes in panels.flat[len(groups) :]:
+        axes.remove()
+    for axes, group in zip(panels.flat, groups, strict=False):
+        names, budgets = map(list, zip(*group, strict=True))
         # Evenly spaced: budgets double.
-        where = np.arange(len(budgets))
-        axes.plot(where, done.loc[list(budgets)], color="0.2", marker="o", ms=4, label="fooled by it")
-        for name, colour in zip(detectors, CYCLE, strict=False):
-            rows = flagged.loc[name].loc[list(budgets)]
+        where = np.arange(len(names))
+        axes.plot(where, done.loc[names], color="0.2", marker="o", ms=4, label="fooled by it")
+        for name, colour in zip(detectors, cycle(CYCLE), strict=False):
+            found = flagged.loc[name].loc[names]
             axes.errorbar(
-                where, rows["value"], yerr=_errors(rows), color=colour, fmt="s-", ms=3, lw=1, label=name
+                where, found["value"], yerr=_errors(found), color=colour, fmt="s-", ms=3, lw=1, label=name
             )
-        first, *_ = budgets
+        if flagged["value"].isna().all():
+            axes.text(
+                0.5, 0.5, "no threshold: too few\nvalidation originals", ha="center", transform=axes.transAxes
+            )
         axes.set(
-            title=first.rpartition("-")[0] or first, xlabel="eps, pixels of 255", ylim=(-0.02, 1.02),
-            xticks=where, xticklabels=[f"{eps:g}" for eps in budgets.values()],
+            title=names[0].rpartition("-")[0] or names[0], xlabel="eps, pixels of 255", ylim=(-0.02, 1.02),
+            xticks=where, xticklabels=[f"{eps:g}" for eps in budgets],
         )  # fmt: skip
-    panels.flat[0].set_ylabel("share of images")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("share of images")
     handles, texts = panels.flat[0].get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=min(len(texts), 4), fontsize=8)
     return figure

@@ -384,7 +384,7 @@ class Plan:
                 {"metrics": artefact("metrics")} | outcomes,
                 drawn
                 | {
-                    "groups": [{attack.name: attack.budget for attack in group} for group in together],
+                    "groups": [[(attack.name, attack.budget) for attack in group] for group in together],
                     "fpr": max(self.run.metrics.fpr),
                 },
             )

@@ -161,7 +161,8 @@ def outcomes(judged: pd.DataFrame, attacks: Sequence[Attack], precision: str) ->
         of = options.get(row["set"], {"method": "", "eps": ""})
         norm = f" ({of['norm'].upper()})" if of.get("norm") in ("l1", "l2") else ""
         rows.append([
-            row["set"], of["method"], f"{of.get('eps', 'none')}{norm}",
+            row["set"], " ".join(filter(None, [of["method"], of.get("attack")])),
+            f"{'none' if (eps := of.get('eps')) is None else eps}{norm}",
             *(share(row[name]) for name in ("accuracy", "target_hits", "successful")),
             Cell(f"{row['linf']}"), Cell(f"{row['l2']:.0f}"), *([share(row["differs"])] if lower else []),
         ])  # fmt: skip

@@ -108,6 +108,8 @@ def adversarial(
     batch = Batch(x, torch.from_numpy(y).to(device), seeds, start, names, rows, count)
     with _finite(classifier, attack.name):
         found = methods.loaded(attack.implementation)(classifier, batch, attack).detach()
+    # Code from outside may have left it training.
+    classifier.eval()
     if not found.isfinite().all():
         raise RunError(BROKEN.format(attack.name))
     eps = np.inf if attack.budget is None else attack.budget

@@ -158,7 +158,8 @@ class Run(Options):
     protocols: Annotated[list[Literal["known", "unknown", "transfer"]], *Unique] = Field(
         ["known"],
         description="which attacks a detector knows in training: `known`: all (the paper's); `unknown`: all"
-        " but the one of the test, each in turn; `transfer`: one, each in turn, tested on all",
+        " but those of the family of the one in the test, each in turn; `transfer`: one, each in turn, tested"
+        " on all",
     )
     seeds: Annotated[list[Seed], *Unique] = Field(
         [0],

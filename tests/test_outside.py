@@ -111,6 +111,7 @@ def test_what_a_function_returns_is_checked(mine):
     (mine / "wrong.py").write_text(
         "def shape(classifier, x, y, seeds):\n    return x[:1]\n\n"
         "def kind(classifier, x, y, seeds):\n    return x.numpy()\n\n"
+        "def infinite(classifier, x, y, seeds):\n    return x / 0\n\n"
         "def range(classifier, x, y, seeds):\n    return x * 255\n\n"
         "def far(classifier, x, y, seeds):\n    return (x + 0.1).clamp(0, 1)\n"
     )
@@ -124,6 +125,8 @@ def test_what_a_function_returns_is_checked(mine):
         ran("shape")
     with pytest.raises(InputError, match=r"wrong.py:kind returned a ndarray, expected a tensor"):
         ran("kind")
+    with pytest.raises(InputError, match=r"wrong.py:infinite returned pixels that are not finite"):
+        ran("infinite")
     with pytest.raises(InputError, match=r"wrong.py:range returned pixels from .* to 199, expected"):
         ran("range")
     with pytest.raises(RunError, match="changed an image by 26 in linf, its eps is 8"):
@@ -173,6 +176,9 @@ def test_what_cannot_be_called_is_told_before_any_job(mine, in_this_process, nam
 
 
 DETECTORS = {
+    "neighbours of nobody": (DETECTOR.replace('["distances"]', '["neighbours"]'), "{}", r"detector.py:Far.nearest: found None, expected the number of neighbours, at least 1"),
+    "fewer than none": (DETECTOR.replace("reads =", "nearest = -1\n    reads ="), "{}", "detector.py:Far.nearest: found -1"),
+    "no measure": (DETECTOR.replace("reads =", "measure = ('mean', 'l2')\n    reads ="), "{}", r"detector.py:Far.measure: found \('mean', 'l2'\), expected medoid or"),
     "reads": (DETECTOR.replace('"distances"]', '"distance"]'), "{}", r"detector.py:Far.reads: found \['distance'\], expected"),
     "methods": ("class Far:\n    reads = ['distances']\n", "{}", "detector.py:Far has no fit, score, state, restored"),
     "options": (DETECTOR, "{'hidden': 3}", "detector.py:Far cannot be made with its options: .*'hidden'"),

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import json
+import platform
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -112,6 +113,8 @@ def outside(reference: str) -> str:
         except (SyntaxError, ValueError) as error:
             raise InputError(f"{place}: found what is no Python ({error}); correct it") from None
     package = place.partition(".")[0]
+    if package in sys.stdlib_module_names:
+        return f"Python {platform.python_version()}"
     installed = _distribution(package)
     if installed and not _edited(installed):
         return f"{installed.name} {installed.version}"

@@ -5,6 +5,7 @@ asks which module a job will load without importing it: with torch that would co
 """
 
 import sys
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
@@ -14,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from detour.errors import InputError
+from detour.spelling import listed
 
 EXPECTED = "file.py:name, or package.module:name of what is installed"
 
@@ -53,7 +55,9 @@ def loaded(reference: str) -> Any:
     try:
         return attrgetter(name)(found)
     except AttributeError:
-        raise InputError(f"found no {name!r} in {place!r}, expected {EXPECTED}") from None
+        near = get_close_matches(name, [other for other in dir(found) if not other.startswith("_")])
+        meant = f"; did you mean {listed(near)}?" if near else f", expected {EXPECTED}"
+        raise InputError(f"found no {name!r} in {place!r}{meant}") from None
 
 
 @cache

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from detour.options.attacks import Attack
+from detour.options.base import shortest
 
 
 def spread(settings: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
@@ -22,9 +23,10 @@ def spread(settings: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     places: list[int] = []
     for i, entry in enumerate(asked):
         several = entry.get("eps") if isinstance(entry, dict) else None
-        if isinstance(several, list) and several and all(isinstance(eps, int | float) for eps in several):
-            named = [f"{entry.get('name')}-{eps}".replace(".", "_") for eps in several]
-            entries = [entry | {"eps": eps, "name": name} for eps, name in zip(several, named, strict=True)]
+        numbers = isinstance(several, list) and all(isinstance(eps, int | float) for eps in several)
+        if several and numbers and isinstance(name := entry.get("name"), str):
+            several = [shortest(eps) for eps in several]
+            entries = [entry | {"eps": eps, "name": f"{name}-{eps}".replace(".", "_")} for eps in several]
         else:
             entries = [entry]
         found += entries

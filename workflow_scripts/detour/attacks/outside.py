@@ -25,8 +25,9 @@ def perturbed(classifier: Classifier, batch: Batch, attack: Outside) -> Tensor:
     if found.shape != batch.x.shape:
         raise InputError(f"{attack.method} returned a tensor {list(found.shape)}, expected {expected}")
     found = found.to(batch.x)
-    # What is not finite is told as such.
-    if found.isfinite().all() and ((low := found.amin().item()) < -1e-6 or found.amax().item() > 1 + 1e-6):
+    if not found.isfinite().all():
+        raise InputError(f"{attack.method} returned pixels that are not finite, expected {expected}")
+    if (low := found.amin().item()) < -1e-6 or found.amax().item() > 1 + 1e-6:
         raise InputError(
             f"{attack.method} returned pixels from {low:g} to {found.amax().item():g}, expected {expected}"
         )

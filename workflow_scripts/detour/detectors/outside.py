@@ -1,17 +1,22 @@
 """Outside: detectors that are no part of this project."""
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
 from detour import methods
-from detour.detectors.versions import STORES
 from detour.errors import InputError
-from detour.options.detectors import PAPER_S, Outside
+from detour.options.detectors import Outside
+from detour.spelling import quoted
 
 if TYPE_CHECKING:
     from detour.detectors import Detector
 
 METHODS = ("fit", "score", "state", "restored")
+
+# What it can read of a run; the joint Gaussian is made for layers that an entry of this project names.
+Read = Literal["distances", "activations", "neighbours", "gaussians"]
 
 
 def made(options: Outside) -> "Detector":
@@ -22,9 +27,9 @@ def made(options: Outside) -> "Detector":
 def described(options: Outside) -> dict[str, Any]:
     """What the workflow has to know of it before any job, from attributes of the detector.
 
-    Those are `reads` (of `STORES`; required), `seeded` (False: it draws nothing, and is trained with the
-    first seed alone), `nearest` (0: the number of nearest reference images that it asks for) and `measure`
-    (the paper's: representative and metric of the distances).
+    Those are `reads` (required), `seeded` (False: it draws nothing, and is trained with the first seed
+    alone), `nearest` (0: the number of nearest reference images that it asks for) and `measure` (the paper's:
+    representative and metric of the distances).
 
     Raises
     ------
@@ -41,15 +46,36 @@ def described(options: Outside) -> dict[str, Any]:
     detector = kind(**options.options)
     if lacking := [name for name in METHODS if not callable(getattr(detector, name, None))]:
         raise InputError(f"{options.method} has no {', '.join(lacking)}, expected {', '.join(METHODS)}")
-    reads = list(getattr(detector, "reads", []))
-    allowed = [name for name in STORES if name != "joint"]
-    if not reads or set(reads) - set(allowed):
+    try:
+        return _Said.model_validate(detector, from_attributes=True).model_dump()
+    except ValidationError as error:
+        name = str(error.errors()[0]["loc"][0])
         raise InputError(
-            f"{options.method}.reads: found {reads}, expected a list of some of {', '.join(allowed)}"
-        )
-    return {
-        "reads": reads,
-        "seeded": bool(getattr(detector, "seeded", False)),
-        "nearest": int(getattr(detector, "nearest", 0)),
-        "measure": list(getattr(detector, "measure", PAPER_S)),
-    }
+            f"{options.method}.{name}: found {quoted(getattr(detector, name, None))}, expected"
+            f" {_Said.model_fields[name].description}"
+        ) from None
+
+
+class _Said(BaseModel):
+    """Attributes of a detector."""
+
+    reads: Annotated[list[Read], Field(min_length=1)] = Field(
+        description=f"a list of some of {', '.join(get_args(Read))}"
+    )
+    seeded: bool = Field(False, description="True or False")
+    nearest: int = Field(
+        0,
+        strict=True,
+        validate_default=True,
+        description="the number of neighbours, at least 1 where it `reads` them, 0 elsewhere",
+    )
+    measure: tuple[Literal["medoid", "centroid"], Literal["l2", "cosine"]] = Field(
+        ("medoid", "l2"), description="medoid or centroid, and l2 or cosine"
+    )
+
+    @field_validator("nearest")
+    @classmethod
+    def _of_neighbours(cls, nearest: int, info: ValidationInfo) -> int:
+        if nearest < 0 or ("neighbours" in info.data.get("reads", ())) != (nearest > 0):
+            raise ValueError
+        return nearest

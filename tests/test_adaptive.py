@@ -62,7 +62,10 @@ def small() -> Defence:
     detector = asked.detector("lstm", hidden=5, epochs=1, batch_size=1, lr=1, scale="raw")
     detector._build(len(LAYERS), C)
     points = np.random.default_rng(0).normal(size=(2, C, 8)).astype(np.float32)
-    return Defence(classifier, LAYERS, list(points), detector, threshold=0.1)
+    defence = Defence(classifier, LAYERS, list(points), detector, threshold=0.1)
+    # The first batch is looked at, by a hook that a copy of the classifier would have as well.
+    defence(torch.rand(2, 3, 6, 6))
+    return defence
 
 
 def pixels(n: int, seed: int = 0) -> np.ndarray:

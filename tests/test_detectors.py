@@ -1,5 +1,6 @@
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -264,6 +265,69 @@ def test_a_training_that_diverges_ends_with_what_to_do(run, make):
     detector = make(lr=1e38, epochs=3)
     with pytest.raises(ValueError, match=r"training loss of epoch \d is (nan|inf): .* smaller lr"):
         detector.fit(Versions(run, TRAIN), Versions(run, VALIDATION), seed=0)
+
+
+class Anything:
+    """A detector of one's own that does what it is told, wrong things too."""
+
+    def __init__(self, history: Any, state: Any = None, scores: Any = None) -> None:
+        self.history, self.kept, self.scores = history, state, scores
+
+    def fit(self, train, validation, seed):
+        return self.history
+
+    def state(self):
+        return {"kept": self.kept}
+
+    def restored(self, state):
+        return self
+
+    def score(self, versions):
+        return self.scores
+
+
+GOOD = [{"validation_auc": 0.9}]
+
+
+@pytest.mark.parametrize(
+    ("mine", "message"),
+    [
+        (Anything(None), r"detector 'mine', fold 0, seed 3 \(known all\): fit: found None, expected a list"),
+        (Anything([]), r"fit: found \[\], expected a list with a mapping for each pass"),
+        (Anything([{"auc": 1.0}]), r"fit: found \[{'auc': 1.0}\], .*`validation_auc`"),
+        (Anything(GOOD, np.zeros(3)), "its state has a numpy.ndarray, expected tensors, .*tolist"),
+        (Anything(GOOD, [{"a": np.float64(3)}]), "its state has a numpy.float64, expected tensors"),
+        (Anything(GOOD, lambda: 1), "its state has a builtins.function, expected tensors"),
+    ],
+)
+def test_what_a_detector_of_one_s_own_does_wrong_is_told(
+    run, made, tmp_path, write_table, monkeypatch, mine, message
+):
+    role = np.select([np.arange(120) < 80, np.arange(120) < 100], ["train", "validation"], "test")
+    folds = write_table("folds", pd.DataFrame({"source": np.arange(120), "label": 0, "fold-0": role}))
+    monkeypatch.setattr(detectors, "detector", lambda options: mine)
+    model = tmp_path / "model.pt"
+    with pytest.raises(ValueError, match=message):
+        detectors.train(
+            run, folds, model, tmp_path / "history.zarr.zip", options=asked.entry("energy", "mine"), made=made,
+            protocols=["known"], fold=0, seed=3,
+        )  # fmt: skip
+    assert not model.exists()
+
+
+@pytest.mark.parametrize(
+    ("scores", "found"),
+    [
+        (np.zeros(3), r"ndarray of float64 \[3\]"),
+        (["a"] * 40, "list of <U1"),
+        (None, "NoneType of object"),
+        (np.zeros((40, 1)), r"ndarray of float64 \[40, 1\]"),
+    ],
+)
+def test_scores_that_are_not_one_number_a_version_are_told(run, scores, found):
+    versions = Versions(run, TEST)
+    with pytest.raises(ValueError, match=f"mine: score: found a {found}.*, expected an array of numbers"):
+        detectors.scored(Anything(GOOD, scores=scores), versions, "mine")
 
 
 def test_what_a_training_says_is_said_of_its_detector_fold_and_case(run, made, tmp_path, write_table):

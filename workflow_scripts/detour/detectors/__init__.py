@@ -18,6 +18,7 @@ from detour.options import detectors as catalogue
 from detour.options.detectors import Detector as Options
 from detour.protocols import ALL, Families, cases
 from detour.seeds import draw
+from detour.spelling import quoted
 from detour.store import ORIGINAL, Made
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ def train(
             fitted = detector(options)
             drawn = int(draw(seed, str(case), fold).integers(2**31))
             try:
-                passes = fitted.fit(part["train"], part["validation"], seed=drawn)
+                passes = _history(fitted.fit(part["train"], part["validation"], seed=drawn))
             except ValueError as error:
                 raise InputError(f"detector {name!r}, fold {fold}, seed {seed} ({case}): {error}") from error
             fitted_states[str(case)] = fitted.state()
@@ -98,6 +99,21 @@ def train(
         states.save(path, model, saved, made, [*run.paths, folds])
     # After the model: a job that has lost it to a later start writes no history beside it.
     tables.write(history, pd.DataFrame(rows), made, [*run.paths, folds])
+
+
+def _history(passes: Any) -> list[dict[str, Any]]:
+    """What `fit` returned, if it is a history."""
+    rows = isinstance(passes, list) and all(isinstance(row, dict) for row in passes)
+    if not rows or not passes or not all(_is_number(row.get("validation_auc")) for row in passes):
+        raise InputError(
+            f"fit: found {quoted(passes)}, expected a list with a mapping for each pass over the images, or"
+            " each option that was tried, with the number `validation_auc`"
+        )
+    return passes
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
 def _families(run: Run, families: Families | None) -> Families:
@@ -125,9 +141,15 @@ def scored(fitted: Detector, versions: Versions, what: str) -> np.ndarray:
     Raises
     ------
     ValueError
-        If a score is not finite.
+        If a score is not finite, or there are not as many as versions.
     """
-    scores = fitted.score(versions)
+    found = fitted.score(versions)
+    scores = np.asarray(found)
+    if scores.shape != versions.source.shape or scores.dtype.kind not in "biuf":
+        raise InputError(
+            f"{what}: score: found a {type(found).__name__} of {scores.dtype} {list(scores.shape)}, expected"
+            f" an array of numbers {list(versions.source.shape)}, one for each version of an image"
+        )
     wrong = np.flatnonzero(~np.isfinite(scores))
     if len(wrong):
         first = wrong[0]

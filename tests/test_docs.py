@@ -150,8 +150,8 @@ ELSEWHERE = {
         "test_benchmarks.py runs it on the small run",
     "snakemake --lint": "`make lint` runs it",
     "snakemake pngs": "the name of a target; docs/methods.md has the whole command, which is planned",
-    ".venv/bin/pip install -e '.[torchattacks]'":
-        "needs an index; `make test` installs these extras, and test_outside.py runs their attacks",
+    ".venv/bin/pip install --no-deps -c locks/test.txt torchattacks foolbox eagerpy adversarial-robustness-toolbox six"
+    " tqdm": "needs an index; `make test` installs these at the same versions, and test_outside.py runs their attacks",
     "snakemake layers": "the name of a target; docs/networks.md has the whole command, which is planned",
     "pre-commit install": "needs pre-commit, which no lock has; the hooks are compared with `make lint` below",
 }  # fmt: skip

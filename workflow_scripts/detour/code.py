@@ -123,7 +123,10 @@ def outside(reference: str) -> str:
     except ValueError:
         spec = None
     if spec is None or not spec.origin:
-        raise InputError(f"found no package {package!r} of {reference!r}; install it, or use {EXPECTED}")
+        raise InputError(
+            f"found no package {package!r} of {reference!r}; install it into this environment (docs/methods.md"
+            f" says how for libraries of attacks), or use {EXPECTED}"
+        )
     origin = Path(spec.origin)
     if not spec.submodule_search_locations:
         return digest(origin)

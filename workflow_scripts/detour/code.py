@@ -124,8 +124,8 @@ def outside(reference: str) -> str:
         spec = None
     if spec is None or not spec.origin:
         raise InputError(
-            f"found no package {package!r} of {reference!r}; install it into this environment (docs/methods.md"
-            f" says how for libraries of attacks), or use {EXPECTED}"
+            f"found no package {package!r} of {reference!r}; install it into this environment (for libraries"
+            f" of attacks, docs/methods.md says how), or use {EXPECTED}"
         )
     origin = Path(spec.origin)
     if not spec.submodule_search_locations:

@@ -15,6 +15,7 @@ include: "rules/common.smk"
 include: "rules/classifiers.smk"
 include: "rules/images.smk"
 include: "rules/attacks.smk"
+include: "rules/controls.smk"
 include: "rules/activations.smk"
 include: "rules/medoids.smk"
 include: "rules/gaussians.smk"
@@ -36,6 +37,8 @@ report: "report/workflow.rst"
 wildcard_constraints:
     set="|".join(PLAN.sets),
     attack="|".join(PLAN.attacks),
+    # Without any, what matches no name.
+    control="|".join(PLAN.controls) or "(?!)",
     layer="|".join(map(re.escape, [*PLAN.layers, *PLAN.joints])),
     representative="|".join(REPRESENTATIVES),
     metric="l2|cosine",

@@ -4,6 +4,7 @@ import os
 TEXTS = Path(os.path.relpath(ROOT), "report")
 CAPTIONS = [
     *PLAN.figures,
+    *(["controls-table"] if "controls" in PLAN.figures else []),
     *("summary", "known", "unknown", "populations", "operating", "outcomes"),
 ]
 

@@ -27,10 +27,14 @@ def outcomes(write_table):
 
 def test_the_attack_shown_hits_most_targets_or_is_the_one_asked_for(outcomes):
     path = outcomes([("original", 0.9, None), ("a", 0.1, 0.3), ("b", 0.2, 0.8), ("noise", 0.05, None)])
-    assert figures.shown_attack(path, None) == "b"
-    assert figures.shown_attack(path, "a") == "a"
-    path = outcomes([("original", 0.9, None), ("weak", 0.8, None), ("strong", 0.2, None)])
-    assert figures.shown_attack(path, None) == "strong"
+    stores = [f"{name}.zarr.zip" for name in ("original", "a", "b")]
+    assert figures.shown_attack(path, None, stores) == "b"
+    assert figures.shown_attack(path, "a", stores) == "a"
+    path = outcomes(
+        [("original", 0.9, None), ("weak", 0.8, None), ("strong", 0.2, None), ("control", 0.1, None)]
+    )
+    stores = [f"{name}.zarr.zip" for name in ("original", "weak", "strong")]
+    assert figures.shown_attack(path, None, stores) == "strong"
 
 
 @pytest.fixture

@@ -31,10 +31,12 @@ REFERENCE = r"medoids/.*|gaussians/.*|distances/.*|neighbours/.*"
 # Every method, and what else a run may have.
 EVERY = SMALL | {
     "attacks": list(asked.attack_entries()),
+    "controls": [{"name": "noisy", "method": "noise", "eps": 8}, {"name": "grey", "method": "grey"}],
     "detectors": [
         *({"name": method, "method": method, "batch": 20, "k": [5]} if method == "lid" else {"name": method, "method": method} for method in detectors.METHODS),
         {"name": "centroid", "method": "mlp", "representative": "centroid"},
         {"name": "some", "method": "fisher", "layers": LAYERS[:2]},
+        {"name": "knowing", "method": "logistic", "controls": True},
     ],
     "adaptive": SMALL["adaptive"] | {"methods": ["pgd", "orthogonal"]},
 }  # fmt: skip
@@ -144,6 +146,10 @@ CONFIGURATION = {
     "a new attack": (
         lambda settings: settings["attacks"].append({"name": "new", "method": "fgsm", "eps": 8}),
         rf"(images|activations|neighbours|distances/[^/]*)/new|{JUDGED}",
+    ),
+    "a new control": (
+        lambda settings: settings.update(controls=[{"name": "new", "method": "noise", "eps": 8}]),
+        rf"(images|activations|neighbours|distances/[^/]*)/new|verdicts|figures/(?!attack).*|detectors/.*/scores|{SCORED}",
     ),
     "epochs of a detector": (
         lambda settings: settings["detectors"][0].update(epochs=4),

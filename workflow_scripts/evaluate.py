@@ -5,4 +5,6 @@ from job import begin
 settings, made = begin(snakemake)
 read = dict(snakemake.input.items())
 folds, model = read.pop("folds"), read.pop("model")
-detectors.evaluate(Run.of(**read), folds, model, snakemake.output[0], made=made, **settings)
+detectors.evaluate(
+    Run.of(settings.get("controls", ()), **read), folds, model, snakemake.output[0], made=made, **settings
+)

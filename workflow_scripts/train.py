@@ -8,5 +8,10 @@ settings["options"] = detector(settings["options"])
 read = dict(snakemake.input.items())
 folds = read.pop("folds")
 detectors.train(
-    Run.of(**read), folds, snakemake.output.model, snakemake.output.history, made=made, **settings
+    Run.of(settings.get("controls", ()), **read),
+    folds,
+    snakemake.output.model,
+    snakemake.output.history,
+    made=made,
+    **settings,
 )

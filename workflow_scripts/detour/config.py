@@ -225,9 +225,14 @@ def _contradictions(run: Run) -> list[str]:
     ]
 
 
+# What sets and rows of tables are called besides.
+RESERVED = ["original", "reference", "all", "mean", "unchanged"]
+
+
 def _repeated(run: Run) -> Iterator[str]:
     for section, entries, reserved in (
-        ("attacks", run.attacks, ["original", "reference", "all", "mean"]),
+        ("attacks", run.attacks, RESERVED),
+        ("controls", run.controls, RESERVED),
         ("detectors", run.detectors, []),
     ):
         for name, count in Counter(entry.name for entry in entries).items():
@@ -235,6 +240,10 @@ def _repeated(run: Run) -> Iterator[str]:
                 yield f"{section}: the name {name!r} stands {count} times; every entry needs its own"
             if name in reserved:
                 yield f"{section}: the name {name!r} is taken by the workflow; choose another"
+    attacks = {attack.name for attack in run.attacks}
+    for i, control in enumerate(run.controls):
+        if control.name in attacks:
+            yield f"controls[{i}].name: found {control.name!r}, the name of an attack; choose another"
 
 
 def _entries(run: Run) -> Iterator[str]:
@@ -248,6 +257,12 @@ def _entries(run: Run) -> Iterator[str]:
             yield (
                 f"protocols[{i}]: found 'unknown', which leaves out all attacks of a family at a time, and"
                 f" all are of {families.pop()!r}; add another attack, or give them a `family` each"
+            )
+    for i, detector in enumerate(run.detectors):
+        if detector.controls and not run.controls:
+            yield (
+                f"detectors[{i}].controls: found true, and there are no `controls`, which would be genuine"
+                " images of its training; add some, or leave it out"
             )
 
 
@@ -438,14 +453,15 @@ def _files(run: Run) -> Iterator[str]:
     needed, (_, hard) = _needed_files(run), resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and needed > hard:
         yield (
-            f"dataset.shards: found {run.dataset.shards}, beside {len(run.attacks)} attacks,"
+            f"dataset.shards: found {run.dataset.shards}, beside {len(run.attacks)} attacks and"
+            f" {len(run.controls)} controls,"
             f" for which a job opens up to {needed} files, and a process may open {hard} here (`ulimit -Hn`);"
             " use fewer shards, or raise that limit"
         )
 
 
 def _needed_files(run: Run) -> int:
-    return 2 * max(run.dataset.shards, 1 + len(run.attacks)) + OTHER_FILES
+    return 2 * max(run.dataset.shards, 1 + len(run.attacks) + len(run.controls)) + OTHER_FILES
 
 
 def allow_files(run: Run) -> None:

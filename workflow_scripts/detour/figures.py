@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from detour import store, tables
 from detour.artefacts import written
-from detour.metrics import FALSE_POSITIVE_RATES, mean_roc, wilson
+from detour.metrics import FALSE_POSITIVE_RATES, FEW, mean_roc, wilson
 from detour.protocols import ALL
 from detour.seeds import draw as seeded
 from detour.store import NO_TARGET, ORIGINAL, named
@@ -130,6 +130,8 @@ def _known(
     """Scores of the test under the protocol `known`, and its AUC by detector and attack."""
     table, values = tables.read(scores), tables.read(metrics)
     table = table[(table["protocol"] == "known") & (table["role"] == "test")]
+    # Controls are no part of the ROC.
+    table = table[(table["adversarial"] == 1) | (table["set"] == ORIGINAL)]
     values = values[(values["protocol"] == "known") & (values["measure"] == "auc")]
     values = values[(values["population"] == "all") & (values["originals"] == "all")]
     return table[table["detector"].isin(detectors)], values.set_index(["detector", "attack"])
@@ -212,14 +214,19 @@ def transfer(metrics: str | Path, *, detectors: Sequence[str]) -> Figure:
     return figure
 
 
-def shown_attack(outcomes: str | Path, wanted: str | None) -> str:
+def shown_attack(outcomes: str | Path, wanted: str | None, stores: Paths) -> str:
     """The attack that the figures show: the one asked for, or the one that hits its target most often.
 
     Without targets, the one that leaves the least accuracy.
+
+    Parameters
+    ----------
+    stores
+        Of the original and of the attacks alone.
     """
     if wanted:
         return wanted
-    table = tables.read(outcomes).set_index("set").drop(ORIGINAL)
+    table = tables.read(outcomes).set_index("set").loc[[name for name in named(stores) if name != ORIGINAL]]
     hits = table["target_hits"]
     return str(hits.idxmax() if hits.notna().any() else table["accuracy"].idxmin())
 
@@ -233,7 +240,7 @@ def tsne(
     At four depths (fig. 2 of the paper). The adversarial image is the first that was right before the attack
     and wrong after it; one original is what it was made from, the other is of the class it is taken for.
     """
-    name = shown_attack(outcomes, attack)
+    name = shown_attack(outcomes, attack, activations)
     original, attacked = (store.read(named(activations)[s]) for s in (ORIGINAL, name))
     label, before, after = original["label"][:], original["predicted"][:], attacked["predicted"][:]
     fooled = np.flatnonzero((before == label) & (after != label))
@@ -306,7 +313,7 @@ def layer_path(distances: Paths, outcomes: str | Path, *, attack: str | None) ->
     Relative to the median distance of the originals to their own class at each layer; median and middle half
     of the images that were right before the attack and wrong after it.
     """
-    name = shown_attack(outcomes, attack)
+    name = shown_attack(outcomes, attack, distances)
     original, attacked = (store.read(named(distances)[s]) for s in (ORIGINAL, name))
     label, before, after = original["label"][:], original["predicted"][:], attacked["predicted"][:]
     fooled = np.flatnonzero((before == label) & (after != label))
@@ -344,7 +351,7 @@ def samples(
     images: Paths, activations: Paths, outcomes: str | Path, *, attack: str | None, count: int
 ) -> Figure:
     """Test images under every attack, with the perturbations enlarged around grey."""
-    shown = shown_attack(outcomes, attack)
+    shown = shown_attack(outcomes, attack, images)
     stored = {name: store.read(path) for name, path in named(images).items()}
     predicted = {name: store.read(path)["predicted"][:] for name, path in named(activations).items()}
     sets = list(stored)
@@ -524,6 +531,52 @@ def strengths(
     return figure
 
 
+def controls(metrics: str | Path, summary: str | Path, *, fpr: float) -> Figure:
+    """What each detector finds of attacks, against what it flags of harmless damage, each where it is worst.
+
+    Up, the share of successful images of the attack of which it finds least; along, the share of harmless
+    images of the control of which it flags most; both with intervals, at the threshold.
+
+    Parameters
+    ----------
+    fpr
+        Wanted false positive rate of the threshold.
+    """
+    table, counted = tables.read(metrics), tables.read(summary)
+    found = table[
+        (table["measure"] == f"tpr@{fpr}") & (table["population"] == "successful")
+        & (table["originals"] == ALL) & (table["attack"] != ALL)
+    ].dropna(subset="value")  # fmt: skip
+    many = found[found["images"] >= FEW]
+    least = (many if len(many) else found).sort_values("value").drop_duplicates(["detector", "protocol"])
+    damage = counted[(counted["measure"] == f"worst_control@{fpr}") & (counted["population"] == "harmless")]
+    both = least.merge(damage, on=["detector", "protocol"], suffixes=("", "_control")).dropna(
+        subset="value_control"
+    )
+    if both.empty:
+        return _nothing("no threshold, as there are too few validation originals, or nothing to count")
+    figure, axes = plt.subplots(figsize=(5.2, 4.6))
+    axes.axvline(fpr, color="0.7", lw=0.8, ls=":")
+    colours = dict(zip(counted["detector"].unique(), cycle(CYCLE), strict=False))
+    for row in both.to_dict("records"):
+        up = pd.DataFrame([row])
+        along = up[[f"{name}_control" for name in ("value", "low", "high")]]
+        known, colour = row["protocol"] == "known", colours[row["detector"]]
+        axes.errorbar(
+            row["value_control"], row["value"],
+            xerr=_errors(along.rename(columns=lambda name: name.removesuffix("_control"))), yerr=_errors(up),
+            color=colour, fmt="o" if known else "D", mfc=colour if known else "white", ms=5, lw=1,
+            label=f"{row['detector']}, {row['protocol']} ({row['cell']}, {row['attack']})",
+        )  # fmt: skip
+    axes.set(
+        xlim=(-0.02, 1.02), ylim=(-0.02, 1.02),
+        xlabel="flagged of the worst control's harmless images",
+        ylabel="found of the worst attack's successful images",
+    )  # fmt: skip
+    figure.legend(loc="outside lower center", ncols=2, fontsize=7)
+    return figure
+
+
 def _nothing(why: str) -> Figure:
     figure = plt.figure(figsize=(5, 1))
     figure.text(0.5, 0.5, f"nothing to show: {why}", ha="center", va="center")
@@ -542,6 +595,7 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "samples": samples,
     "adaptive": adaptive,
     "strengths": strengths,
+    "controls": controls,
 }
 
 

@@ -37,6 +37,10 @@ QUANTILES = (0.025, 0.975)
 POPULATIONS = ("all", "successful", "hit", "failed")
 ORIGINALS = ("all", "right")
 
+# Which images of a control count, by the column of the verdicts that says so: all, those that are classified
+# right before and after the change, and those that are so before it alone.
+CONTROLS = {"all": "", "harmless": "failed", "harmful": "successful"}
+
 # Fewer images than this are few: their cell is marked, and is not named the worst beside others of more. Of a
 # half of ten, Wilson's interval is still from 0.24 to 0.76.
 FEW = 10
@@ -193,7 +197,8 @@ def evaluate(
         The same of two measures: `auc` (of `known`, all attacks together; else the mean of the cells, which
         in `transfer` are those of attacks other than the known one), and `worst`, the least of the cells,
         whose name is in `cell`; of those with `FEW` images or more, if there are any. The images of a mean
-        are those of the cell that has the fewest.
+        are those of the cell that has the fewest. Where there are controls, for each wanted rate also
+        `controls@a`, the mean share of their images that is flagged, and `worst_control@a`, the most.
 
     Raises
     ------
@@ -259,18 +264,20 @@ def _everything(
     weights: dict[int, np.ndarray] = {}
     measured: list[Measured] = []
     grouped = scores.groupby(["detector", "protocol", "case"], sort=False)
+    changed = scores[(scores["adversarial"] == 0) & (scores["set"] != ORIGINAL)]["set"].unique()
     for (detector, protocol, case), part in progress(grouped, grouped.ngroups, "detectors and cases"):
         found: dict[_Cell, list[np.ndarray]] = {}
         # By fold, for another seed has the same images; none where the fold does not count.
         images: dict[_Cell, dict[int, int]] = {}
         for (_, fold), one in part.groupby(["seed", "fold"]):
             test = one[one["role"] == "test"].pivot(index="source", columns="set", values="score")
+            controls = [name for name in changed if name in test.columns]
             genuine = one["score"][one["role"] == "validation"].to_numpy()
             if fold not in weights:
                 weights[fold] = resampled(len(test), draws, seed, fold)
             limits = {} if protocol == "transfer" else {wanted: threshold(genuine, wanted) for wanted in fpr}
             for cell, values, count in _measured(
-                test, facts, weights[fold], limits, auc_only=protocol == "transfer"
+                test, facts, weights[fold], limits, controls, auc_only=protocol == "transfer"
             ):
                 found.setdefault(cell, []).append(values)
                 images.setdefault(cell, {})[fold] = 0 if np.isnan(values[0]) else count
@@ -286,7 +293,7 @@ def _everything(
 
 def _measured(
     test: pd.DataFrame, facts: Mapping[str, pd.DataFrame], weights: np.ndarray,
-    limits: Mapping[float, float], *, auc_only: bool,
+    limits: Mapping[float, float], controls: Sequence[str], *, auc_only: bool,
 ) -> Iterator[tuple[_Cell, np.ndarray, int]]:  # fmt: skip
     """Every measure of one detector on a fold's test images, in every sample: float64 [B]; of how many.
 
@@ -299,6 +306,8 @@ def _measured(
     weights : float64 [B, n]
     limits
         Thresholds by the false positive rate that is wanted.
+    controls
+        Sets that are genuine, but changed.
     auc_only
         Of each attack alone.
     """
@@ -309,7 +318,17 @@ def _measured(
         for originals, found in zip(genuine, rates, strict=True):
             yield _Cell(ORIGINAL, originals, "all", f"fpr@{wanted}"), found, int(genuine[originals].sum())
 
-    attacks = [name for name in facts if name in test.columns and name != ORIGINAL]
+    for name in controls:
+        of_it = facts[name].reindex(test.index).assign(all=True)
+        counted = np.column_stack([of_it[column or "all"].to_numpy(bool) for column in CONTROLS.values()])
+        for wanted, limit in limits.items():
+            rates = mean_of(flagged(test[name].to_numpy(), limit), weights, counted)
+            for population, found, count in zip(CONTROLS, rates, counted.sum(0), strict=True):
+                yield _Cell(name, "all", population, f"fpr@{wanted}"), found, int(count)
+
+    attacks = [n for n in facts if n in test.columns and n != ORIGINAL and n not in controls]
+    if not attacks:
+        return
     positive, its_weights = test[attacks].to_numpy().T.ravel(), np.tile(weights, len(attacks))
     groups = _groups(test, facts, attacks, auc_only)
     counts = groups.to_numpy().reshape(len(attacks), len(test), -1).any(axis=0).sum(axis=0)
@@ -372,7 +391,7 @@ def _averaged(key: dict[str, Any], values: np.ndarray, images: int) -> Measured:
 
 
 def _summarised(measured: Sequence[Measured]) -> list[Measured]:
-    """The AUC and the worst cell of every detector, protocol and population."""
+    """The AUC and the worst cell of every detector, protocol and population, and those of the controls."""
     groups: dict[tuple[str, ...], list[Measured]] = {}
     for row in measured:
         if row.key["measure"] == "auc" and row.key["originals"] == "all":
@@ -399,7 +418,35 @@ def _summarised(measured: Sequence[Measured]) -> list[Measured]:
             about = {"measure": measure, "cell": cell, **{n: of[0].key[n] for n in ("seeds", "folds")}}
             images = min((row.images for row in of if row.images), default=0)
             found.append(Measured(key | about, samples, points, images))
-    return found
+    return [*found, *_controls(measured)]
+
+
+def _controls(measured: Sequence[Measured]) -> Iterator[Measured]:
+    """The mean share of the controls that is flagged, and the most, of every detector and protocol."""
+    groups: dict[tuple[str, ...], list[Measured]] = {}
+    for row in measured:
+        if row.key["measure"].startswith("fpr@") and row.key["attack"] != ORIGINAL:
+            names = ("detector", "protocol", "population", "measure")
+            groups.setdefault(tuple(row.key[name] for name in names), []).append(row)
+    for (detector, protocol, population, measure), rows in groups.items():
+        if population == "harmful":
+            continue
+        many = [row for row in rows if row.images >= FEW] or rows
+        worst = max(many, key=lambda row: np.nan_to_num(row.samples[0], nan=-np.inf))
+        wanted = measure.removeprefix("fpr@")
+        for name, of in (("controls", rows), ("worst_control", [worst])):
+            samples = np.nanmean([row.samples for row in of], axis=0)
+            points = np.nanmean([row.points for row in of], axis=0)
+            images = min((row.images for row in of if row.images), default=0)
+            told = not np.isnan(samples[0]) and images
+            yield Measured(
+                {
+                    "detector": detector, "protocol": protocol, "population": population,
+                    "measure": f"{name}@{wanted}", "cell": of[0].key["attack"] if len(of) == 1 else "mean",
+                    **{n: of[0].key[n] for n in ("seeds", "folds")},
+                },
+                samples, points, images, wilson(round(samples[0] * images), images) if told else None,
+            )  # fmt: skip
 
 
 def _described(measured: Sequence[Measured], unlike: Sequence[str]) -> pd.DataFrame:
@@ -472,7 +519,8 @@ def unsure(summary: pd.DataFrame) -> str:
     summary
         As `evaluate` has it.
     """
-    flat = summary[(summary["images"] < FEW) & (summary["high"] - summary["low"] <= WIDTH)]
+    areas = summary["measure"].isin(["auc", "worst"])
+    flat = summary[areas & (summary["images"] < FEW) & (summary["high"] - summary["low"] <= WIDTH)]
     if flat.empty:
         return ""
     found = [

@@ -17,13 +17,14 @@ from typing import Any
 from detour import code, folders, methods
 from detour.artefacts import TakenOverError, written
 from detour.errors import InputError
-from detour.options import attacks, datasets, detectors
+from detour.options import attacks, controls, datasets, detectors
 from detour.options.base import Method
 from detour.options.run import Run
 
 # By section: options of an entry that was checked.
 FAMILIES: dict[str, Callable[[dict[str, Any]], Method]] = {
     "attacks": attacks.attack,
+    "controls": controls.control,
     "dataset": datasets.dataset,
     "detectors": detectors.detector,
 }

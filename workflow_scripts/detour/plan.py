@@ -4,7 +4,7 @@ Every rule asks here what a job reads, what it is told, and which code it runs; 
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -14,6 +14,7 @@ from typing import Any
 from detour import folders, strengths
 from detour.identity import asked, identity
 from detour.options.attacks import Attack
+from detour.options.controls import Control
 from detour.options.detectors import PAPER_S, Detector
 from detour.options.run import Run
 
@@ -81,6 +82,11 @@ class Plan:
         return {attack.name: attack for attack in self.run.attacks}
 
     @cached_property
+    def controls(self) -> dict[str, Control]:
+        """By name."""
+        return {control.name: control for control in self.run.controls}
+
+    @cached_property
     def detectors(self) -> dict[str, Detector]:
         """By name."""
         return {detector.name: detector for detector in self.run.detectors}
@@ -88,7 +94,7 @@ class Plan:
     @cached_property
     def sets(self) -> list[str]:
         """Versions of the test images."""
-        return ["original", *self.attacks]
+        return ["original", *self.attacks, *self.controls]
 
     @property
     def workers(self) -> int:
@@ -229,6 +235,12 @@ class Plan:
         reads = {"classifier": self.classifier_path, "images": self.images["original"]}
         return Job("attack.py", reads, told | self._compute, methods)
 
+    def control(self, name: str) -> Job:
+        entry = self.controls[name]
+        # Its family changes no image.
+        told = {"control": entry.model_dump(exclude={"family"}), "seed": self.run.seed, "threads": 1}
+        return Job("control.py", {"images": self.images["original"]}, told, entry.code)
+
     def png(self, s: str) -> Job:
         return Job("png.py", {"images": self.images[s], "original": self.images["original"]})
 
@@ -285,41 +297,44 @@ class Plan:
         told = self.run.folds.model_dump() | {"seed": self.run.seed}
         return Job("fold.py", {"images": self.images["original"]}, told)
 
-    def read_by(self, detector: str) -> dict[str, list[str]]:
+    def read_by(self, detector: str, *, training: bool = False) -> dict[str, list[str]]:
         """The stores that a detector reads, by stage: another change does not make it run again."""
         entry = self.detectors[detector]
+        # What is in the test alone trains nothing again.
+        sets = [s for s in self.sets if not training or entry.controls or s not in self.controls]
         every = {
-            "activations": list(self.activations.values()),
-            "neighbours": list(self.neighbours.values()),
+            "activations": [self.activations[s] for s in sets],
+            "neighbours": [self.neighbours[s] for s in sets],
             "gaussians": self.gaussians,
-            "distances": list(self.distances[entry.measure].values()),
+            "distances": [self.distances[entry.measure][s] for s in sets],
             "joint": [artefact(f"gaussians/{self._joint(entry)}")],
         }
         return {name: every[name] for name in entry.reads}
 
-    @property
-    def _protocols(self) -> dict[str, Any]:
+    def _protocols(self, controls: Mapping[str, Control]) -> dict[str, Any]:
         # Where no protocol asks for families, another one trains nothing again.
         asked = "unknown" in self.run.protocols
-        families = {"families": {name: attack.kin for name, attack in self.attacks.items()}}
-        return {"protocols": self.run.protocols, **(families if asked else {})}
+        families = {name: attack.kin for name, attack in self.attacks.items()} if asked else None
+        of_controls = {name: control.kin if asked else name for name, control in controls.items()}
+        told = {"families": families, "controls": of_controls}
+        return {"protocols": self.run.protocols} | {key: value for key, value in told.items() if value}
 
     def train(self, detector: str, seed: int, fold: int) -> Job:
         entry = self.detectors[detector]
         told = {
             "options": entry.model_dump(),
-            **self._protocols,
+            **self._protocols(self.controls if entry.controls else {}),
             "fold": fold,
             "seed": seed,
             "threads": 1,
         }
-        reads = self.read_by(detector) | {"folds": artefact("folds")}
+        reads = self.read_by(detector, training=True) | {"folds": artefact("folds")}
         return Job("train.py", reads, told, entry.code)
 
     def evaluate(self, detector: str, seed: int, fold: int) -> Job:
         told = {
             "name": detector,
-            **self._protocols,
+            **self._protocols(self.controls),
             "seed": seed,
             "fold": fold,
             "threads": 1,
@@ -358,17 +373,18 @@ class Plan:
         drawn = {"detectors": asked.detectors or list(self.detectors)[:6]}
         known = {"scores": artefact("scores"), "metrics": artefact("metrics")}
         outcomes = {"outcomes": artefact("outcomes")}
-        activations = {"activations": list(self.activations.values())}
+        attacked = ["original", *self.attacks]
+        activations = {"activations": [self.activations[s] for s in attacked]}
         trained = [name for name, entry in self.detectors.items() if "epochs" in type(entry).model_fields]
         figures: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "intervals": ({"summary": artefact("summary")}, {}),
-            "path": ({"distances": list(self.distances[PAPER_S].values())} | outcomes, shown),
+            "path": ({"distances": [self.distances[PAPER_S][s] for s in attacked]} | outcomes, shown),
             "tsne": (
                 {"images": self.images["original"], "references": self.references} | activations | outcomes,
                 shown | {"size": asked.tsne_images, "seed": seed},
             ),
             "samples": (
-                {"images": list(self.images.values())} | activations | outcomes,
+                {"images": [self.images[s] for s in attacked]} | activations | outcomes,
                 shown | {"count": asked.samples},
             ),
         }
@@ -388,6 +404,9 @@ class Plan:
                     "fpr": max(self.run.metrics.fpr),
                 },
             )
+        if self.controls and "known" in self.run.protocols:
+            read = {"metrics": artefact("metrics"), "summary": artefact("summary")}
+            figures["controls"] = (read, {"fpr": max(self.run.metrics.fpr)})
         if self.adapted:
             figures["adaptive"] = ({"table": artefact("adaptive"), "adapted": self.adapted}, {})
         return {name: Job("figure.py", read, told | {"name": name}) for name, (read, told) in figures.items()}
@@ -430,6 +449,7 @@ class Plan:
         yield self.classifier_path, self.classifier()
         yield self.images["original"], self.image()
         yield from ((self.images[name], self.attack(name)) for name in self.attacks)
+        yield from ((self.images[name], self.control(name)) for name in self.controls)
         yield from ((self.activations[s], self.activation(s)) for s in self.sets)
         yield from ((self.references[n], self.reference_activation(n)) for n in self.shards)
         yield artefact("verdicts"), self.verdict()

@@ -70,6 +70,7 @@ def write(
         },
         figures={Path(path).stem: _embedded(path) for path in figures},
         tables=tabulated,
+        trained={detector.name: detector.controls for detector in run.detectors},
         measured=measured,
         outcomes=judged,
         summary=counted,

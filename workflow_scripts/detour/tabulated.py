@@ -7,6 +7,7 @@ import pandas as pd
 
 from detour.metrics import FEW
 from detour.options.attacks import Attack
+from detour.options.controls import Control
 from detour.protocols import ALL
 from detour.store import ORIGINAL
 
@@ -75,7 +76,7 @@ def _of(metrics: pd.DataFrame, protocol: str, measure: str, **columns: str) -> p
 
 def _together(metrics: pd.DataFrame) -> str:
     """What all attacks are called; with one attack, there is nothing to be taken together."""
-    attacks = set(metrics["attack"]) - {ORIGINAL}
+    attacks = set(metrics[metrics["measure"] == "auc"]["attack"])
     return attacks.pop() if len(attacks) == 1 else ALL
 
 
@@ -104,6 +105,7 @@ def populations(metrics: pd.DataFrame) -> Table:
 def detection(summary: pd.DataFrame) -> Table:
     """The AUC and the worst cell of every detector and protocol; below, its difference and its name."""
     measures = {"auc": "AUC", "worst": "worst cell"}
+    summary = summary[summary["measure"].isin(measures)]
     attacked = {ALL: "all attacked", "successful": "successful"}
     columns = summary["measure"].map(measures) + ", " + summary["population"].map(attacked)
     ends = {"difference": "value", "difference_low": "low", "difference_high": "high"}
@@ -152,9 +154,47 @@ def operating(metrics: pd.DataFrame, rate: float, controls: Sequence[str], preci
     return table
 
 
-def outcomes(judged: pd.DataFrame, attacks: Sequence[Attack], precision: str) -> Table:
-    """What the attacks did, by the table of that name; what differs in that precision, if it is another."""
-    options = {attack.name: attack.model_dump() for attack in attacks}
+def controls(metrics: pd.DataFrame, rate: float, trained: Mapping[str, bool]) -> Table:
+    """What every detector flags of harmlessly changed images at the threshold for a false positive rate.
+
+    Below, of all images of the control, where some are not harmless.
+
+    Parameters
+    ----------
+    trained
+        Whether controls are in the training, by detector.
+    """
+    wanted = (metrics["measure"] == f"fpr@{rate}") & (metrics["protocol"] != "transfer")
+    rows = metrics[wanted & (metrics["originals"] == ALL)]
+    every = rows[(rows["population"] == ALL) & (rows["attack"] != ORIGINAL)].to_dict("records")
+    by = ("detector", "protocol", "attack")
+    of_all = {tuple(row[name] for name in by): row for row in every}
+    originals = rows[(rows["attack"] == ORIGINAL) & (rows["protocol"] == "known")].to_dict("records")
+    parts = [
+        row | {"attack": "unchanged", "knows": "all" if trained[row["detector"]] else "none", "notes": ()}
+        for row in originals
+    ]
+    for row in rows[rows["population"] == "harmless"].to_dict("records"):
+        whole = of_all[tuple(row[name] for name in by)]
+        told = "none" if not trained[row["detector"]] else "all" if row["protocol"] == "known" else "others"
+        few = whole["images"] > row["images"] and pd.notna(whole["value"])
+        notes = (f"{whole['value']:{SHARE}} of all",) * few
+        parts.append(row | {"knows": told, "notes": notes})
+    return crossed(
+        pd.DataFrame(parts),
+        "attack",
+        SHARE,
+        detector=f"threshold for {100 * rate:g}%",
+        knows="controls in training",
+    )
+
+
+def outcomes(judged: pd.DataFrame, entries: Sequence[Attack | Control], precision: str) -> Table:
+    """What attacks and controls did, by the table of that name.
+
+    What differs in that precision is told if it is another than float32.
+    """
+    options = {entry.name: entry.model_dump() | {"eps": _strength(entry)} for entry in entries}
     lower = precision != "float32"
     rows: list[list[str | Cell]] = []
     for row in judged.to_dict("records"):
@@ -162,7 +202,7 @@ def outcomes(judged: pd.DataFrame, attacks: Sequence[Attack], precision: str) ->
         norm = f" ({of['norm'].upper()})" if of.get("norm") in ("l1", "l2") else ""
         rows.append([
             row["set"], " ".join(filter(None, [of["method"], of.get("attack")])),
-            f"{'none' if (eps := of.get('eps')) is None else eps}{norm}",
+            f"{of['eps']}{norm}",
             *(share(row[name]) for name in ("accuracy", "target_hits", "successful")),
             Cell(f"{row['linf']}"), Cell(f"{row['l2']:.0f}"), *([share(row["differs"])] if lower else []),
         ])  # fmt: skip
@@ -171,3 +211,11 @@ def outcomes(judged: pd.DataFrame, attacks: Sequence[Attack], precision: str) ->
         "largest change of a value, of 255", "mean L2 norm of the change, in units of 1/255",
     ]  # fmt: skip
     return Table([*columns, *([f"otherwise in {precision}"] if lower else [])], rows)
+
+
+def _strength(entry: Attack | Control) -> str:
+    """How strong it is, as people write it."""
+    if isinstance(entry, Attack):
+        return "none" if entry.budget is None else f"{getattr(entry, 'eps', '')}"
+    key = entry.strength
+    return f"{key} {getattr(entry, key)}" if key else "none"

@@ -44,7 +44,8 @@ def judged(images: Mapping[str, str | Path], activations: Mapping[str, str | Pat
             "hit": (after == target) & (before != target),
             "failed": right & (after == label),
             "linf": linf, "l2": l2,
-            "differs": False if name == ORIGINAL else stored["predicted"][:] != after,
+            # The original and controls are made without a look at the network.
+            "differs": "predicted" in stored and stored["predicted"][:] != after,
         }))  # fmt: skip
     return pd.concat(tables, ignore_index=True)
 

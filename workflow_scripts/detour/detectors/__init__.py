@@ -1,7 +1,7 @@
 """Detectors: tell adversarial from genuine images by what the earlier stages say of them."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -48,7 +48,7 @@ def detector(options: Options) -> Detector:
 def train(
     run: Run, folds: str | Path, model: str | Path, history: str | Path, *,
     options: Options, protocols: Sequence[str], fold: int, seed: int, made: Made,
-    families: Families | None = None,
+    families: Families | None = None, controls: Families | None = None,
 ) -> None:  # fmt: skip
     """Fit the detectors that protocols ask for on a fold, and write their states and histories.
 
@@ -62,6 +62,8 @@ def train(
         The detector's entry in the configuration.
     families
         Of the attacks, for the protocol `unknown`; None: each is its own.
+    controls
+        Families of the controls that are in training, as genuine images.
     seed
         Of what the detectors draw, in every fold and case something else.
     """
@@ -70,9 +72,12 @@ def train(
     fitted_states: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
     with written(model) as path:
-        for case in cases(protocols, _families(run, families)):
-            logger.info("%s: knows %s", case, ", ".join(case.known))
-            sets = [ORIGINAL, *case.known]
+        of_controls = _families(run, controls or {}, controls)
+        for case in cases(
+            protocols, _families(run, run.attacks, families), of_controls, genuine=bool(controls)
+        ):
+            logger.info("%s: knows %s", case, ", ".join([*case.known, *case.genuine]))
+            sets = [ORIGINAL, *case.known, *case.genuine]
             part = {role: Versions(run, found, sets) for role, found in sourced.items()}
             fitted = detector(options)
             drawn = int(draw(seed, str(case), fold).integers(2**31))
@@ -116,9 +121,9 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
-def _families(run: Run, families: Families | None) -> Families:
+def _families(run: Run, names: Collection[str], families: Families | None) -> Families:
     """In the order of the run: what jobs are told is sorted."""
-    return {name: (families or {}).get(name, name) for name in run.attacks}
+    return {name: (families or {}).get(name, name) for name in run.sets if name in names}
 
 
 def load(model: str | Path, case: str = f"known {ALL}") -> Detector:
@@ -164,12 +169,12 @@ def scored(fitted: Detector, versions: Versions, what: str) -> np.ndarray:
 def evaluate(
     run: Run, folds: str | Path, model: str | Path, out: str | Path, *,
     name: str, protocols: Sequence[str], seed: int, fold: int, made: Made,
-    families: Families | None = None,
+    families: Families | None = None, controls: Families | None = None,
 ) -> None:  # fmt: skip
     """Score the test images of a fold, and the genuine ones of its validation that thresholds are from.
 
     The table has detector, protocol, seed, fold, case, role (`test` or `validation`), set, source,
-    adversarial (0 or 1) and score.
+    adversarial (0 or 1; of controls 0) and score.
 
     Parameters
     ----------
@@ -190,10 +195,13 @@ def evaluate(
                 f" ({len(leaked)} such sources), expected none; delete {model} and run again"
             )
     rows = []
-    for case in cases(protocols, _families(run, families)):
+    genuine = saved["options"].get("controls", False)
+    of_attacks = _families(run, run.attacks, families)
+    of_controls = _families(run, run.controls, controls)
+    for case in cases(protocols, of_attacks, of_controls, genuine=genuine):
         fitted = _restored(saved, str(case))
         what = f"detector {name!r}, fold {fold}, seed {seed} ({case})"
-        for role, sets in (("validation", [ORIGINAL]), ("test", [ORIGINAL, *case.tested])):
+        for role, sets in (("validation", [ORIGINAL]), ("test", [ORIGINAL, *case.tested, *case.changed])):
             versions = Versions(run, part[role], sets)
             rows.append(pd.DataFrame({
                 "detector": name, "protocol": case.protocol, "seed": seed, "fold": fold,

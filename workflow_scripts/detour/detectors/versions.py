@@ -27,11 +27,13 @@ class Run:
     Parameters
     ----------
     distances, activations, neighbours
-        Stores by set; `original` is the genuine one, all others are adversarial.
+        Stores by set; `original` is the genuine one, all others but the controls are adversarial.
     gaussians
         Stores by layer.
     joint
         The store of the Gaussian of all layers side by side, by its name.
+    controls
+        Sets that are genuine images, changed by what is harmless.
     """
 
     distances: Stores = field(default_factory=dict)
@@ -39,11 +41,12 @@ class Run:
     neighbours: Stores = field(default_factory=dict)
     gaussians: Stores = field(default_factory=dict)
     joint: Stores = field(default_factory=dict)
+    controls: Collection[str] = ()
 
     @classmethod
-    def of(cls, **stores: Sequence[str | Path]) -> Self:
+    def of(cls, controls: Collection[str] = (), **stores: Sequence[str | Path]) -> Self:
         """A run from the stores alone, whose file names are the names of the sets or layers."""
-        return cls(**{name: named(paths) for name, paths in stores.items()})
+        return cls(**{name: named(paths) for name, paths in stores.items()}, controls=controls)
 
     @property
     def sets(self) -> list[str]:
@@ -51,7 +54,7 @@ class Run:
 
     @property
     def attacks(self) -> list[str]:
-        return [name for name in self.sets if name != ORIGINAL]
+        return [name for name in self.sets if name != ORIGINAL and name not in self.controls]
 
     @property
     def paths(self) -> list[str | Path]:
@@ -83,7 +86,7 @@ class Versions:
         self.sources = sources
         self.source = np.tile(sources, len(self.sets))
         self.set = np.repeat(self.sets, len(sources))
-        self.adversarial = self.set != ORIGINAL
+        self.adversarial = np.isin(self.set, run.attacks)
 
     @cached_property
     def distances(self) -> np.ndarray:

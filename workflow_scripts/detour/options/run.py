@@ -7,20 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from detour.options import attacks, datasets, detectors
+from detour.options import attacks, controls, datasets, detectors
 from detour.options.adaptive import Adaptive
 from detour.options.attacks import Attack
 from detour.options.base import Names, Number, Options, Seed, Text, Unique, either, said, unexpected
 from detour.options.classifier import Classifier
+from detour.options.controls import Control
 from detour.options.datasets import Dataset
 from detour.options.detectors import Detector
 
 if TYPE_CHECKING:
     AnyAttack: TypeAlias = Attack
+    AnyControl: TypeAlias = Control
     AnyDataset: TypeAlias = Dataset
     AnyDetector: TypeAlias = Detector
 else:
     AnyAttack = either(reduce(or_, attacks.METHODS.values()), attacks.Outside)
+    AnyControl = either(reduce(or_, controls.METHODS.values()), controls.Outside)
     AnyDataset = either(reduce(or_, datasets.DATASETS.values()), datasets.Outside, "name")
     AnyDetector = either(reduce(or_, detectors.METHODS.values()), detectors.Outside)
 
@@ -154,6 +157,11 @@ class Run(Options):
     dataset: AnyDataset
     classifier: Classifier
     attacks: Annotated[list[AnyAttack], Field(min_length=1)]
+    controls: list[AnyControl] = Field(
+        [],
+        description="genuine images that something harmless changed: negatives, of which the report says how"
+        " many are flagged",
+    )
     folds: Folds = Field(default_factory=Folds)
     protocols: Annotated[list[Literal["known", "unknown", "transfer"]], *Unique] = Field(
         ["known"],

@@ -27,6 +27,11 @@ class Detector(Method):
 
     name: Name
     method: str
+    controls: bool = Field(
+        False,
+        description="whether the run's `controls` are in its training and validation, as genuine images; if"
+        " not, they are in the test alone",
+    )
 
     # Of distances, activations, neighbours, gaussians and joint: a change of others does not matter.
     reads: ClassVar[list[str]]

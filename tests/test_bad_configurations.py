@@ -515,6 +515,15 @@ def test_one_reference_image_a_class_has_no_covariance(folders, method):
         load(settings | {"dataset": dataset | {"per_class": 1}})
 
 
+def test_squeezing_that_changes_no_image_is_refused():
+    entry = {"name": "d", "method": "feature_squeezing", "bits": 8, "median": 1}
+    settings = BASE | {"adaptive": {}, "figures": {}}
+    for other in ({"bits": 7}, {"median": 2}):
+        load(settings | {"detectors": [entry | other]})
+    with pytest.raises(ConfigError, match=r"detectors\[0\]\.bits: found 8 with a median of 1"):
+        load(settings | {"detectors": [entry]})
+
+
 def test_a_class_that_only_looks_the_same_is_told_so(tmp_path):
     for part, name in (("reference", "caf\u00e9"), ("reference", "b"), ("test", "cafe\u0301"), ("test", "b")):
         for i in range(10):

@@ -204,6 +204,20 @@ def test_configuration(change):
     assert_reruns(pattern, state(planned(SMALL)), state(planned(settings)))
 
 
+def test_one_store_serves_all_that_squeeze_images():
+    """It has what any of them asks for, and another wish of one makes it, and what reads it, again."""
+    settings = copy.deepcopy(SMALL)
+    for bits, median in ((4, 1), (5, 3), (5, 2)):
+        named = {"name": f"b{bits}-m{median}", "method": "feature_squeezing", "bits": bits, "median": median}
+        settings["detectors"].append(named)
+    before = planned(settings)
+    told = dict(before.jobs())["<run>/squeezed/step.zarr.zip"].told
+    assert (told["bits"], told["median"]) == ([4, 5], [2, 3])
+    settings["detectors"][-3]["bits"] = 3
+    assert_reruns(rf"squeezed/.*|detectors/b.*|{SCORED}", state(before), state(planned(settings)))
+    assert not [path for path, _ in planned(SMALL).jobs() if "squeezed" in path]
+
+
 NEW_ATTACK = """from typing import Literal
 
 from detour.options.attacks import Bounded

@@ -132,6 +132,10 @@ class Plan:
         return {s: artefact(f"neighbours/{s}") for s in self.sets}
 
     @cached_property
+    def squeezed(self) -> dict[str, str]:
+        return {s: artefact(f"squeezed/{s}") for s in self.sets}
+
+    @cached_property
     def distances(self) -> dict[tuple[str, str], dict[str, str]]:
         """By representative and metric, and by set; the figures show the paper's."""
         measures = dict.fromkeys([PAPER_S, *(d.measure for d in self.run.detectors)])
@@ -277,6 +281,15 @@ class Plan:
         reads = {"activations": self.activations[s], "references": self.references}
         return Job("neighbour.py", reads, told)
 
+    def squeeze(self, s: str) -> Job:
+        # One pass serves all detectors.
+        told = {
+            name: sorted({entry.squeezers[name] for entry in self.run.detectors if name in entry.squeezers})
+            for name in ("bits", "median")
+        }
+        reads = {"classifier": self.classifier_path, "images": self.images[s]}
+        return Job("squeeze.py", reads, told | self._compute, self.run.classifier.code)
+
     def verdict(self) -> Job:
         reads = {"images": list(self.images.values()), "activations": list(self.activations.values())}
         return Job("verdict.py", reads)
@@ -291,6 +304,7 @@ class Plan:
         every = {
             "activations": list(self.activations.values()),
             "neighbours": list(self.neighbours.values()),
+            "squeezed": list(self.squeezed.values()),
             "gaussians": self.gaussians,
             "distances": list(self.distances[entry.measure].values()),
             "joint": [artefact(f"gaussians/{self._joint(entry)}")],
@@ -445,6 +459,7 @@ class Plan:
         for (representative, metric), stores in self.distances.items():
             yield from ((path, self.distance(representative, metric, s)) for s, path in stores.items())
         yield from ((path, self.neighbour(s)) for s, path in self.neighbours.items() if path in asked)
+        yield from ((path, self.squeeze(s)) for s, path in self.squeezed.items() if path in asked)
         for training in self.trainings:
             yield self.of_training(*training, "model.pt"), self.train(*training)
             yield self.of_training(*training, "scores.zarr.zip"), self.evaluate(*training)

@@ -14,7 +14,7 @@ from detour.errors import InputError
 from detour.store import ORIGINAL, named
 
 # What a detector can read of a run.
-STORES = ("distances", "activations", "neighbours", "gaussians", "joint")
+STORES = ("distances", "activations", "neighbours", "squeezed", "gaussians", "joint")
 
 Stores = Mapping[str, str | Path]
 
@@ -26,7 +26,7 @@ class Run:
 
     Parameters
     ----------
-    distances, activations, neighbours
+    distances, activations, neighbours, squeezed
         Stores by set; `original` is the genuine one, all others are adversarial.
     gaussians
         Stores by layer.
@@ -37,6 +37,7 @@ class Run:
     distances: Stores = field(default_factory=dict)
     activations: Stores = field(default_factory=dict)
     neighbours: Stores = field(default_factory=dict)
+    squeezed: Stores = field(default_factory=dict)
     gaussians: Stores = field(default_factory=dict)
     joint: Stores = field(default_factory=dict)
 
@@ -103,6 +104,10 @@ class Versions:
     def logits(self) -> np.ndarray:
         """float32 [m, C]"""
         return self._rows(self.run.activations, "logits")
+
+    def squeezed(self, squeezer: str, by: int) -> np.ndarray:
+        """Logits float32 [m, C] of the squeezed images, see `detour.squeezed.extract`."""
+        return self._rows(self.run.squeezed, f"{squeezer}-{by}")
 
     @property
     def layers(self) -> list[str]:

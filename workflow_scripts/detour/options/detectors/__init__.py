@@ -28,7 +28,7 @@ class Detector(Method):
     name: Name
     method: str
 
-    # Of distances, activations, neighbours, gaussians and joint: a change of others does not matter.
+    # Of the fields of `detour.detectors.versions.Run`: a change of others does not matter.
     reads: ClassVar[list[str]]
     # Whether its training draws; others are trained with the first seed only.
     seeded: ClassVar[bool] = False
@@ -54,6 +54,11 @@ class Detector(Method):
     def nearest(self) -> int:
         """How many of the nearest reference images it asks for."""
         return 0
+
+    @property
+    def squeezers(self) -> dict[str, int]:
+        """What it has images squeezed by: `bits`, `median`."""
+        return {}
 
     def among(self, layers: list[str], key: str) -> Self:
         """These options with the names of the run's layers.

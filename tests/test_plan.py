@@ -34,6 +34,7 @@ EVERY = SMALL | {
     "detectors": [
         *({"name": method, "method": method, "batch": 20, "k": [5]} if method == "lid" else {"name": method, "method": method} for method in detectors.METHODS),
         {"name": "centroid", "method": "mlp", "representative": "centroid"},
+        {"name": "moved", "method": "mahalanobis", "magnitude": 0.357},
         {"name": "some", "method": "fisher", "layers": LAYERS[:2]},
     ],
     "adaptive": SMALL["adaptive"] | {"methods": ["pgd", "orthogonal"]},
@@ -216,6 +217,17 @@ def test_one_store_serves_all_that_squeeze_images():
     settings["detectors"][-3]["bits"] = 3
     assert_reruns(rf"squeezed/.*|detectors/b.*|{SCORED}", state(before), state(planned(settings)))
     assert not [path for path, _ in planned(SMALL).jobs() if "squeezed" in path]
+
+
+def test_input_preprocessing_reads_gaussians_that_nothing_else_asks_for():
+    moved = {"name": "moved", "method": "mahalanobis", "magnitude": 1.0}
+    settings = SMALL | {"detectors": [moved, moved | {"name": "far", "magnitude": 2.55}], "adaptive": {}}
+    before, after = planned(settings), copy.deepcopy(settings)
+    jobs = dict(before.jobs())
+    assert {name(path) for path in jobs if "gaussians" in path} == {f"gaussians/{layer}" for layer in LAYERS}
+    assert jobs["<run>/preprocessed/step.zarr.zip"].told["magnitudes"] == [1, 2.55]
+    after["detectors"][1]["magnitude"] = 0
+    assert_reruns(rf"preprocessed/.*|detectors/.*|{SCORED}", state(before), state(planned(after)))
 
 
 NEW_ATTACK = """from typing import Literal

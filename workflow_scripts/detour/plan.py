@@ -14,6 +14,7 @@ from typing import Any
 from detour import folders, strengths
 from detour.identity import asked, identity
 from detour.options.attacks import Attack
+from detour.options.base import shortest
 from detour.options.detectors import PAPER_S, Detector
 from detour.options.run import Run
 
@@ -134,6 +135,10 @@ class Plan:
     @cached_property
     def squeezed(self) -> dict[str, str]:
         return {s: artefact(f"squeezed/{s}") for s in self.sets}
+
+    @cached_property
+    def preprocessed(self) -> dict[str, str]:
+        return {s: artefact(f"preprocessed/{s}") for s in self.sets}
 
     @cached_property
     def distances(self) -> dict[tuple[str, str], dict[str, str]]:
@@ -290,6 +295,17 @@ class Plan:
         reads = {"classifier": self.classifier_path, "images": self.images[s]}
         return Job("squeeze.py", reads, told | self._compute, self.run.classifier.code)
 
+    def preprocess(self, s: str) -> Job:
+        # The gradient serves all sizes of the step.
+        steps = sorted({shortest(entry.step) for entry in self.run.detectors if entry.step})
+        reads = {
+            "classifier": self.classifier_path,
+            "images": self.images[s],
+            "gaussians": self.gaussians,
+        }
+        told = {"layers": self.layers, "magnitudes": steps} | self._compute
+        return Job("preprocess.py", reads, told, self.run.classifier.code)
+
     def verdict(self) -> Job:
         reads = {"images": list(self.images.values()), "activations": list(self.activations.values())}
         return Job("verdict.py", reads)
@@ -305,6 +321,7 @@ class Plan:
             "activations": list(self.activations.values()),
             "neighbours": list(self.neighbours.values()),
             "squeezed": list(self.squeezed.values()),
+            "preprocessed": list(self.preprocessed.values()),
             "gaussians": self.gaussians,
             "distances": list(self.distances[entry.measure].values()),
             "joint": [artefact(f"gaussians/{self._joint(entry)}")],
@@ -449,6 +466,8 @@ class Plan:
         yield artefact("verdicts"), self.verdict()
         yield artefact("folds"), self.fold()
         asked = {path for name in self.detectors for paths in self.read_by(name).values() for path in paths}
+        stepped = [(path, self.preprocess(s)) for s, path in self.preprocessed.items() if path in asked]
+        asked |= {path for _, job in stepped for path in job.reads["gaussians"]}
         if any(representative == "medoid" for representative, _ in self.distances):
             yield from ((artefact(f"medoids/{layer}"), self.medoid(layer)) for layer in self.layers)
         centroids = any(representative == "centroid" for representative, _ in self.distances)
@@ -459,6 +478,7 @@ class Plan:
         for (representative, metric), stores in self.distances.items():
             yield from ((path, self.distance(representative, metric, s)) for s, path in stores.items())
         yield from ((path, self.neighbour(s)) for s, path in self.neighbours.items() if path in asked)
+        yield from stepped
         yield from ((path, self.squeeze(s)) for s, path in self.squeezed.items() if path in asked)
         for training in self.trainings:
             yield self.of_training(*training, "model.pt"), self.train(*training)

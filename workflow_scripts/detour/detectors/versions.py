@@ -14,7 +14,9 @@ from detour.errors import InputError
 from detour.store import ORIGINAL, named
 
 # What a detector can read of a run.
-STORES = ("distances", "activations", "neighbours", "squeezed", "gaussians", "joint")
+STORES = (
+    "distances", "activations", "neighbours", "squeezed", "preprocessed", "gaussians", "joint",
+)  # fmt: skip
 
 Stores = Mapping[str, str | Path]
 
@@ -26,7 +28,7 @@ class Run:
 
     Parameters
     ----------
-    distances, activations, neighbours, squeezed
+    distances, activations, neighbours, squeezed, preprocessed
         Stores by set; `original` is the genuine one, all others are adversarial.
     gaussians
         Stores by layer.
@@ -38,6 +40,7 @@ class Run:
     activations: Stores = field(default_factory=dict)
     neighbours: Stores = field(default_factory=dict)
     squeezed: Stores = field(default_factory=dict)
+    preprocessed: Stores = field(default_factory=dict)
     gaussians: Stores = field(default_factory=dict)
     joint: Stores = field(default_factory=dict)
 
@@ -48,7 +51,7 @@ class Run:
 
     @property
     def sets(self) -> list[str]:
-        return list(self.distances or self.activations or self.neighbours)
+        return list(self.distances or self.activations or self.neighbours or self.preprocessed)
 
     @property
     def attacks(self) -> list[str]:
@@ -108,6 +111,12 @@ class Versions:
     def squeezed(self, squeezer: str, by: int) -> np.ndarray:
         """Logits float32 [m, C] of the squeezed images, see `detour.squeezed.extract`."""
         return self._rows(self.run.squeezed, f"{squeezer}-{by}")
+
+    def preprocessed(self, magnitude: float) -> np.ndarray:
+        """Mahalanobis confidences float64 [m, L], see `detour.preprocessed.extract`."""
+        stores = self.run.preprocessed
+        at = store.read(stores[self.sets[0]]).attrs["magnitudes"].index(magnitude)
+        return self._rows(stores, "confidence")[:, at]
 
     @property
     def layers(self) -> list[str]:

@@ -60,6 +60,11 @@ class Detector(Method):
         """What it has images squeezed by: `bits`, `median`."""
         return {}
 
+    @property
+    def step(self) -> float:
+        """Size of the step that moves images before it looks at them, in pixels of 255; 0: none."""
+        return 0
+
     def among(self, layers: list[str], key: str) -> Self:
         """These options with the names of the run's layers.
 

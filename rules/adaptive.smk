@@ -29,7 +29,12 @@ rule adaptive:
         reads("adaptive"),
     output:
         artefact("adaptive"),
-        report(csv("adaptive"), caption="../report/adaptive.rst", category="Tables"),
+        report(
+            csv("adaptive"),
+            caption="../report/adaptive.rst",
+            category="Tables",
+            labels={"table": "adaptive"},
+        ),
     log:
         "<run>/logs/adaptive.log",
     benchmark:

@@ -28,6 +28,15 @@ except (ValueError, OSError) as error:
     raise WorkflowError(error) from None
 
 
+# A module's come before the workflow's own; what an artefact is, is told by where it is.
+if given := [name for name, level in workflow.pathvars.level.items() if level == 1]:
+    raise WorkflowError(
+        f"module: pathvars: found {', '.join(given)}, expected none: artefacts are under `results/{{run}}/`, by"
+        " which they are checked; name the run by `run` of the configuration, and the folder by the module's"
+        " `prefix`"
+    )
+
+
 pathvars:
     run=f"results/{PLAN.run.run}",
 

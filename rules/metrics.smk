@@ -4,8 +4,18 @@ rule summary:
     output:
         csv("scores"),
         csv("histories"),
-        report(csv("metrics"), caption="../report/metrics.rst", category="Tables"),
-        report(csv("summary"), caption="../report/summary.rst", category="Tables"),
+        report(
+            csv("metrics"),
+            caption="../report/metrics.rst",
+            category="Tables",
+            labels={"table": "metrics"},
+        ),
+        report(
+            csv("summary"),
+            caption="../report/summary.rst",
+            category="Tables",
+            labels={"table": "summary"},
+        ),
         scores=artefact("scores"),
         histories=artefact("histories"),
         metrics=artefact("metrics"),

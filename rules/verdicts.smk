@@ -3,7 +3,12 @@ rule verdict:
         reads("verdict"),
     output:
         csv("verdicts"),
-        report(csv("outcomes"), caption="../report/outcomes.rst", category="Tables"),
+        report(
+            csv("outcomes"),
+            caption="../report/outcomes.rst",
+            category="Tables",
+            labels={"table": "outcomes"},
+        ),
         verdicts=artefact("verdicts"),
         outcomes=artefact("outcomes"),
     log:

@@ -103,6 +103,7 @@ ACCEPTED = {
     r".*\.c\[0\]": {"huge", "half"},
     r".*\.(decay|confidence|weight|weight_decay)|sparse_l1\.eps": {"huge", "tiny", "half", "whole float"},
     r"pgd\.eps": {"whole float"},
+    r"mahalanobis\.magnitude": {"tiny", "half", "whole float"},
     # At most the attack's eps, 8; null has a meaning of its own.
     r"(iterative|pgd|mifgsm|sparse_l1)\.step": {"half"},
     r"(pgd|mifgsm|sparse_l1)\.step": {"null"},
@@ -506,13 +507,29 @@ def test_fewer_classes_than_shards_are_no_mistake_of_who_did_not_ask_for_shards(
         load(plain | {"dataset": dataset | {"shards": 4}})
 
 
-@pytest.mark.parametrize("method", ["mahalanobis", "fisher", "fisher_mlp"])
-def test_one_reference_image_a_class_has_no_covariance(folders, method):
-    settings = BASE | {"adaptive": {}, "figures": {}, "detectors": [{"name": "d", "method": method}]}
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("mahalanobis", {}), ("mahalanobis", {"magnitude": 0.5}), ("fisher", {}), ("fisher_mlp", {})],
+)
+def test_one_reference_image_a_class_has_no_covariance(folders, method, options):
+    settings = BASE | {
+        "adaptive": {},
+        "figures": {},
+        "detectors": [{"name": "d", "method": method} | options],
+    }
     dataset = {"name": "image_folder"} | folders["image_folder"]
     load(settings | {"dataset": dataset | {"per_class": 2}})
     with pytest.raises(ConfigError, match=rf"detectors\[0\]: {method} needs the covariance"):
         load(settings | {"dataset": dataset | {"per_class": 1}})
+
+
+def test_squeezing_that_changes_no_image_is_refused():
+    entry = {"name": "d", "method": "feature_squeezing", "bits": 8, "median": 1}
+    settings = BASE | {"adaptive": {}, "figures": {}}
+    for other in ({"bits": 7}, {"median": 2}):
+        load(settings | {"detectors": [entry | other]})
+    with pytest.raises(ConfigError, match=r"detectors\[0\]\.bits: found 8 with a median of 1"):
+        load(settings | {"detectors": [entry]})
 
 
 def test_a_class_that_only_looks_the_same_is_told_so(tmp_path):

@@ -69,7 +69,8 @@ def references(rng, write_store) -> list[Path]:
 def run(rng, write_store, references, made, tmp_path) -> Run:
     """Random stores in which an attack moves the last layer's distances and activations, and the logits."""
     label = np.arange(N) % C
-    sets: dict[str, dict[str, Path]] = {"distances": {}, "activations": {}, "neighbours": {}}
+    kinds = "distances", "activations", "neighbours", "squeezed", "preprocessed"
+    sets: dict[str, dict[str, Path]] = {kind: {} for kind in kinds}
     for shift, name in enumerate(["original", "attack"]):
         values = rng.gamma(4, size=(N, L, C)).astype(np.float32)
         values[:, -1] += 4 * shift
@@ -79,6 +80,11 @@ def run(rng, write_store, references, made, tmp_path) -> Run:
         known = {"predicted": rng.integers(0, C, N), "label": label, "logits": logits}
         sets["distances"][name] = write_store(f"d-{name}", {"distances": values})
         sets["activations"][name] = write_store(f"a-{name}", x | known, layers=list(LAYERS))
+        noise = {by: (0.1 + 2 * shift) * rng.normal(size=(N, C)) for by in ("bits-5", "median-2")}
+        without = {by: logits + moved.astype(np.float32) for by, moved in noise.items()}
+        sets["squeezed"][name] = write_store(f"s-{name}", without)
+        moved = rng.normal(size=(N, 2, len(LAYERS))) - 3 * shift
+        sets["preprocessed"][name] = write_store(f"p-{name}", {"confidence": moved}, magnitudes=[0.357, 1])
         sets["neighbours"][name] = tmp_path / f"n-{name}.zarr.zip"
         neighbours.find(
             sets["activations"][name], references, sets["neighbours"][name], layers=list(LAYERS), k=FOUND,
@@ -122,6 +128,9 @@ def still(request, tmp_path_factory) -> dict[str, Run]:
         x |= {"predicted": np.arange(120) % C, "label": np.arange(120) % C}
         logits = {"logits": np.full((120, C), value + shift, np.float32)}
         seen = written(f"seen-{name}", x | logits, layers=list(LAYERS))
+        alike = np.full((120, 1, len(LAYERS)), -float(value + shift))
+        written(f"moved-{name}", {"confidence": alike}, magnitudes=[0.357])
+        written(f"squeezed-{name}", {"bits-5": logits["logits"], "median-2": logits["logits"]})
         neighbours.find(seen, references, path(f"near-{name}"), layers=list(LAYERS), k=FOUND, made=made)
         for kind, metric in kinds:
             found, out = [path(f"{kind}-{layer}") for layer in LAYERS], path(f"{kind}-{metric}-{name}")
@@ -131,6 +140,7 @@ def still(request, tmp_path_factory) -> dict[str, Run]:
         return {name: path(f"{kind}-{name}") for name in ("original", "attack", "other")}
 
     others = {"activations": sets("seen"), "neighbours": sets("near"), "joint": {"joint": path("joint")}}
+    others |= {"squeezed": sets("squeezed"), "preprocessed": sets("moved")}
     others["gaussians"] = {name: path(f"centroid-{name}") for name in LAYERS}
     return {f"{r}-{m}": Run(distances=sets(f"{r}-{m}"), **others) for r, m in kinds}
 
@@ -175,11 +185,13 @@ DETECTORS = {
     "logistic": lambda: asked.detector("logistic", c=[0.1, 10], scale="layer"),
     "knn_distance": lambda: asked.detector("knn_distance", k=[1, 5], c=[1]),
     "mahalanobis": lambda: asked.detector("mahalanobis", c=[0.1, 10]),
+    "mahalanobis, moved": lambda: asked.detector("mahalanobis", magnitude=0.357, c=[0.1, 10]),
     "lid": lambda: asked.detector("lid", batch=40, k=[5, 15], c=[1]),
     "fisher": lambda: asked.detector("fisher", layers=None, ridge=1e-4),
     "fisher_mlp": lambda: asked.detector("fisher_mlp", **PERCEPTRON),
     "max_softmax": lambda: asked.detector("max_softmax"),
     "energy": lambda: asked.detector("energy", temperature=1),
+    "feature_squeezing": lambda: asked.detector("feature_squeezing"),
 }
 # What their numbers show of this attack, fitted on 80 images.
 REACHED = {"max_softmax": 0.6, "energy": 0.6, "lid": 0.6}
@@ -714,6 +726,20 @@ def test_confidence_by_its_formulas(run, scale):
     )
 
 
+@pytest.mark.parametrize(("bits", "median"), [(5, 2), (8, 2), (5, 1)])
+def test_feature_squeezing_is_the_largest_change_of_probabilities(run, bits, median):
+    """Image by image, with torch's softmax; what leaves images as they are is not asked for."""
+    test = Versions(run, TEST)
+    by = [name for name, asked_for in (("bits-5", bits < 8), ("median-2", median > 1)) if asked_for]
+    p = torch.from_numpy(test.logits).double().softmax(1)
+    expected = []
+    for i, (source, which) in enumerate(zip(test.source, test.set, strict=True)):
+        rows = [torch.from_numpy(store.read(run.squeezed[which])[name][int(source)]) for name in by]
+        expected.append(max(float((p[i] - row.double().softmax(0)).abs().sum()) for row in rows))
+    detector = asked.detector("feature_squeezing", bits=bits, median=median)
+    np.testing.assert_allclose(detector.score(test), expected, rtol=1e-9)
+
+
 def test_the_regression_keeps_the_c_with_the_best_validation_auc(rng):
     y = np.arange(60) % 2 == 0
     x = rng.normal(size=(60, 20)) + 0.3 * y[:, None]
@@ -837,11 +863,13 @@ TRAINING = {"epochs": 2, "batch_size": 32, "lr": 0.01}
         ("knn", {"layer": "best", "k": [3, 9]}),
         ("knn_distance", {"k": [3, 9], "c": [1]}),
         ("mahalanobis", {"c": [1]}),
+        ("mahalanobis", {"magnitude": 1.0, "c": [1]}),
         ("lid", {"batch": 20, "k": [3, 9], "c": [1]}),
         ("fisher", {"layers": ["layer"], "ridge": 0.01}),
         ("fisher_mlp", PERCEPTRON),
         ("max_softmax", {}),
         ("energy", {"temperature": 1}),
+        ("feature_squeezing", {"bits": 8}),
     ],
 )
 def test_a_trained_detector_comes_back_from_its_file(run, made, tmp_path, write_table, method, options):

@@ -62,6 +62,17 @@ def test_two_modules_and_a_rule_of_one_s_own_are_planned(caller):
     assert jobs["first_attack"] == jobs["second_attack"] == jobs["both"] == "1"
 
 
+@pytest.mark.parametrize("name", ["run", "results"])
+def test_paths_that_a_module_sets_are_refused_with_the_reason(caller, name):
+    """They would move artefacts away from what they are checked by, or nothing at all."""
+    module = f'    config: config["first"]\n    pathvars:\n        {name}="elsewhere",\n'
+    (caller / "Snakefile").write_text(CALLER.replace('    config: config["first"]\n', module))
+    status = answered(str(caller), ["--dry-run", "--cores", "1"], {}, str(caller / "printed"))
+    printed = (caller / "printed").read_text()
+    assert status == 1
+    assert f"pathvars: found {name}, expected none" in printed, printed
+
+
 def test_another_folder_by_directory(tmp_path):
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(FIRST))
     (tmp_path / "elsewhere").mkdir()

@@ -35,6 +35,7 @@ EVERY = SMALL | {
     "detectors": [
         *({"name": method, "method": method, "batch": 20, "k": [5]} if method == "lid" else {"name": method, "method": method} for method in detectors.METHODS),
         {"name": "centroid", "method": "mlp", "representative": "centroid"},
+        {"name": "moved", "method": "mahalanobis", "magnitude": 0.357},
         {"name": "some", "method": "fisher", "layers": LAYERS[:2]},
         {"name": "knowing", "method": "logistic", "controls": True},
     ],
@@ -208,6 +209,31 @@ def test_configuration(change):
     settings = copy.deepcopy(SMALL)
     make(settings)
     assert_reruns(pattern, state(planned(SMALL)), state(planned(settings)))
+
+
+def test_one_store_serves_all_that_squeeze_images():
+    """It has what any of them asks for, and another wish of one makes it, and what reads it, again."""
+    settings = copy.deepcopy(SMALL)
+    for bits, median in ((4, 1), (5, 3), (5, 2)):
+        named = {"name": f"b{bits}-m{median}", "method": "feature_squeezing", "bits": bits, "median": median}
+        settings["detectors"].append(named)
+    before = planned(settings)
+    told = dict(before.jobs())["<run>/squeezed/step.zarr.zip"].told
+    assert (told["bits"], told["median"]) == ([4, 5], [2, 3])
+    settings["detectors"][-3]["bits"] = 3
+    assert_reruns(rf"squeezed/.*|detectors/b.*|{SCORED}", state(before), state(planned(settings)))
+    assert not [path for path, _ in planned(SMALL).jobs() if "squeezed" in path]
+
+
+def test_input_preprocessing_reads_gaussians_that_nothing_else_asks_for():
+    moved = {"name": "moved", "method": "mahalanobis", "magnitude": 1.0}
+    settings = SMALL | {"detectors": [moved, moved | {"name": "far", "magnitude": 2.55}], "adaptive": {}}
+    before, after = planned(settings), copy.deepcopy(settings)
+    jobs = dict(before.jobs())
+    assert {name(path) for path in jobs if "gaussians" in path} == {f"gaussians/{layer}" for layer in LAYERS}
+    assert jobs["<run>/preprocessed/step.zarr.zip"].told["magnitudes"] == [1, 2.55]
+    after["detectors"][1]["magnitude"] = 0
+    assert_reruns(rf"preprocessed/.*|detectors/.*|{SCORED}", state(before), state(planned(after)))
 
 
 NEW_ATTACK = """from typing import Literal

@@ -182,7 +182,7 @@ def test_every_method_gets_what_it_reads_and_every_seed_what_it_moves(copied):
     seeded = ("lstm", "mlp", "lid", "fisher_mlp")
     methods = [entry["method"] for entry in copied.settings["detectors"]]
     assert jobs["train"] == 2 * sum(3 if method in seeded else 1 for method in methods)
-    assert jobs.items() >= {"neighbour": 3, "gaussian": 3 + 1, "distance": 3 * 3}.items()
+    assert jobs.items() >= {"neighbour": 3, "squeeze": 3, "gaussian": 3 + 1, "distance": 3 * 3}.items()
 
 
 def test_another_scheduler_reruns_nothing_and_gives_the_same_bytes(copied):

@@ -382,7 +382,9 @@ def _images(run: Run) -> Iterator[str]:
 
 def _covariance(run: Run) -> Iterator[str]:
     """Where a covariance is asked for, and there is one image a class, about whose mean nothing varies."""
-    reading = [i for i, d in enumerate(run.detectors) if {"gaussians", "joint"} & set(d.reads)]
+    reading = [
+        i for i, d in enumerate(run.detectors) if {"gaussians", "joint", "preprocessed"} & set(d.reads)
+    ]
     classes = len(run.dataset.classes)
     if reading and run.dataset.reference_count(enough=classes + 1) <= classes:
         for i in reading:

@@ -9,6 +9,7 @@ from typing import Any
 # Folders of a run that have artefacts.
 STAGES = (
     "activations", "adaptive", "detectors", "distances", "gaussians", "images", "medoids", "neighbours",
+    "preprocessed", "squeezed",
 )  # fmt: skip
 
 

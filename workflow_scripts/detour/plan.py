@@ -14,6 +14,7 @@ from typing import Any
 from detour import folders, strengths
 from detour.identity import asked, identity
 from detour.options.attacks import Attack
+from detour.options.base import shortest
 from detour.options.controls import Control
 from detour.options.detectors import PAPER_S, Detector
 from detour.options.run import Run
@@ -136,6 +137,14 @@ class Plan:
     @cached_property
     def neighbours(self) -> dict[str, str]:
         return {s: artefact(f"neighbours/{s}") for s in self.sets}
+
+    @cached_property
+    def squeezed(self) -> dict[str, str]:
+        return {s: artefact(f"squeezed/{s}") for s in self.sets}
+
+    @cached_property
+    def preprocessed(self) -> dict[str, str]:
+        return {s: artefact(f"preprocessed/{s}") for s in self.sets}
 
     @cached_property
     def distances(self) -> dict[tuple[str, str], dict[str, str]]:
@@ -289,6 +298,26 @@ class Plan:
         reads = {"activations": self.activations[s], "references": self.references}
         return Job("neighbour.py", reads, told)
 
+    def squeeze(self, s: str) -> Job:
+        # One pass serves all detectors.
+        told = {
+            name: sorted({entry.squeezers[name] for entry in self.run.detectors if name in entry.squeezers})
+            for name in ("bits", "median")
+        }
+        reads = {"classifier": self.classifier_path, "images": self.images[s]}
+        return Job("squeeze.py", reads, told | self._compute, self.run.classifier.code)
+
+    def preprocess(self, s: str) -> Job:
+        # The gradient serves all sizes of the step.
+        steps = sorted({shortest(entry.step) for entry in self.run.detectors if entry.step})
+        reads = {
+            "classifier": self.classifier_path,
+            "images": self.images[s],
+            "gaussians": self.gaussians,
+        }
+        told = {"layers": self.layers, "magnitudes": steps} | self._compute
+        return Job("preprocess.py", reads, told, self.run.classifier.code)
+
     def verdict(self) -> Job:
         reads = {"images": list(self.images.values()), "activations": list(self.activations.values())}
         return Job("verdict.py", reads)
@@ -305,6 +334,8 @@ class Plan:
         every = {
             "activations": [self.activations[s] for s in sets],
             "neighbours": [self.neighbours[s] for s in sets],
+            "squeezed": [self.squeezed[s] for s in sets],
+            "preprocessed": [self.preprocessed[s] for s in sets],
             "gaussians": self.gaussians,
             "distances": [self.distances[entry.measure][s] for s in sets],
             "joint": [artefact(f"gaussians/{self._joint(entry)}")],
@@ -455,6 +486,8 @@ class Plan:
         yield artefact("verdicts"), self.verdict()
         yield artefact("folds"), self.fold()
         asked = {path for name in self.detectors for paths in self.read_by(name).values() for path in paths}
+        stepped = [(path, self.preprocess(s)) for s, path in self.preprocessed.items() if path in asked]
+        asked |= {path for _, job in stepped for path in job.reads["gaussians"]}
         if any(representative == "medoid" for representative, _ in self.distances):
             yield from ((artefact(f"medoids/{layer}"), self.medoid(layer)) for layer in self.layers)
         centroids = any(representative == "centroid" for representative, _ in self.distances)
@@ -465,6 +498,8 @@ class Plan:
         for (representative, metric), stores in self.distances.items():
             yield from ((path, self.distance(representative, metric, s)) for s, path in stores.items())
         yield from ((path, self.neighbour(s)) for s, path in self.neighbours.items() if path in asked)
+        yield from stepped
+        yield from ((path, self.squeeze(s)) for s, path in self.squeezed.items() if path in asked)
         for training in self.trainings:
             yield self.of_training(*training, "model.pt"), self.train(*training)
             yield self.of_training(*training, "scores.zarr.zip"), self.evaluate(*training)

@@ -47,11 +47,17 @@ class Mahalanobis(Layers):
     """Mahalanobis distance to the nearest class (Lee et al. 2018, eq. 2 and the feature ensemble).
 
     At layer l, M_l(x) = max_c -(f - mu_c)^T Sigma^-1 (f - mu_c), with the means of the classes and the
-    shared covariance; where it is singular, its pseudo-inverse. The paper's input pre-processing is left out,
-    because it needs the gradient of the network.
+    shared covariance; where it is singular, its pseudo-inverse. With a `magnitude`, of images after the
+    paper's input pre-processing (`detour.preprocessed`).
     """
 
+    def __init__(self, options: options.Mahalanobis) -> None:
+        super().__init__(options)
+        self.magnitude = options.magnitude
+
     def numbers(self, versions: Versions) -> np.ndarray:
+        if self.magnitude:
+            return versions.preprocessed(self.magnitude)
         return np.stack([self._at(versions, layer) for layer in versions.layers], axis=1)
 
     def _at(self, versions: Versions, layer: str) -> np.ndarray:

@@ -14,7 +14,9 @@ from detour.errors import InputError
 from detour.store import ORIGINAL, named
 
 # What a detector can read of a run.
-STORES = ("distances", "activations", "neighbours", "gaussians", "joint")
+STORES = (
+    "distances", "activations", "neighbours", "squeezed", "preprocessed", "gaussians", "joint",
+)  # fmt: skip
 
 Stores = Mapping[str, str | Path]
 
@@ -26,7 +28,7 @@ class Run:
 
     Parameters
     ----------
-    distances, activations, neighbours
+    distances, activations, neighbours, squeezed, preprocessed
         Stores by set; `original` is the genuine one, all others but the controls are adversarial.
     gaussians
         Stores by layer.
@@ -39,6 +41,8 @@ class Run:
     distances: Stores = field(default_factory=dict)
     activations: Stores = field(default_factory=dict)
     neighbours: Stores = field(default_factory=dict)
+    squeezed: Stores = field(default_factory=dict)
+    preprocessed: Stores = field(default_factory=dict)
     gaussians: Stores = field(default_factory=dict)
     joint: Stores = field(default_factory=dict)
     controls: Collection[str] = ()
@@ -50,7 +54,7 @@ class Run:
 
     @property
     def sets(self) -> list[str]:
-        return list(self.distances or self.activations or self.neighbours)
+        return list(self.distances or self.activations or self.neighbours or self.preprocessed)
 
     @property
     def attacks(self) -> list[str]:
@@ -106,6 +110,16 @@ class Versions:
     def logits(self) -> np.ndarray:
         """float32 [m, C]"""
         return self._rows(self.run.activations, "logits")
+
+    def squeezed(self, squeezer: str, by: int) -> np.ndarray:
+        """Logits float32 [m, C] of the squeezed images, see `detour.squeezed.extract`."""
+        return self._rows(self.run.squeezed, f"{squeezer}-{by}")
+
+    def preprocessed(self, magnitude: float) -> np.ndarray:
+        """Mahalanobis confidences float64 [m, L], see `detour.preprocessed.extract`."""
+        stores = self.run.preprocessed
+        at = store.read(stores[self.sets[0]]).attrs["magnitudes"].index(magnitude)
+        return self._rows(stores, "confidence")[:, at]
 
     @property
     def layers(self) -> list[str]:

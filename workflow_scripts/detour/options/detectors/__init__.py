@@ -33,7 +33,7 @@ class Detector(Method):
         " not, they are in the test alone",
     )
 
-    # Of distances, activations, neighbours, gaussians and joint: a change of others does not matter.
+    # Of the fields of `detour.detectors.versions.Run`: a change of others does not matter.
     reads: ClassVar[list[str]]
     # Whether its training draws; others are trained with the first seed only.
     seeded: ClassVar[bool] = False
@@ -58,6 +58,16 @@ class Detector(Method):
     @property
     def nearest(self) -> int:
         """How many of the nearest reference images it asks for."""
+        return 0
+
+    @property
+    def squeezers(self) -> dict[str, int]:
+        """What it has images squeezed by: `bits`, `median`."""
+        return {}
+
+    @property
+    def step(self) -> float:
+        """Size of the step that moves images before it looks at them, in pixels of 255; 0: none."""
         return 0
 
     def among(self, layers: list[str], key: str) -> Self:

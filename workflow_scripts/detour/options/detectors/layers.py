@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from detour.options.base import Unique
+from detour.options.base import Number, Unique
 from detour.options.detectors import NEIGHBOURS, K, Regressing
 
 
@@ -23,13 +23,27 @@ class KNNDistance(Regressing):
 
 
 class Mahalanobis(Regressing):
-    """Mahalanobis distance to the nearest class at each layer (Lee et al. 2018, without input
-    pre-processing), combined by logistic regression."""
+    """Mahalanobis distance to the nearest class at each layer (Lee et al. 2018), combined by logistic
+    regression."""
 
     method: Literal["mahalanobis"]
+    magnitude: Number = Field(
+        0,
+        ge=0,
+        le=255,
+        description="size of the paper's input pre-processing, a step of the pixels towards the nearest class"
+        " at each layer, in pixels of 255; the paper tries 0 to 2.55; 0: none",
+    )
 
     implementation: ClassVar = "detour.detectors.layers:Mahalanobis"
-    reads: ClassVar = ["activations", "gaussians"]
+
+    @property
+    def reads(self) -> list[str]:  # type: ignore[override]
+        return ["preprocessed"] if self.magnitude else ["activations", "gaussians"]
+
+    @property
+    def step(self) -> float:
+        return self.magnitude
 
 
 class LID(Regressing):

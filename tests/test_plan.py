@@ -150,7 +150,7 @@ CONFIGURATION = {
     ),
     "a new control": (
         lambda settings: settings.update(controls=[{"name": "new", "method": "noise", "eps": 8}]),
-        rf"(images|activations|neighbours|distances/[^/]*)/new|verdicts|figures/(?!attack).*|detectors/.*/scores|{SCORED}",
+        rf"(images|activations|neighbours|distances/[^/]*)/new|verdicts|figures/(?!adaptive).*|detectors/.*/scores|{SCORED}",
     ),
     "epochs of a detector": (
         lambda settings: settings["detectors"][0].update(epochs=4),

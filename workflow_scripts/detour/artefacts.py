@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -63,6 +64,25 @@ def written(path: str | Path) -> Iterator[Path]:
         ) from error
     finally:
         part.unlink(missing_ok=True)
+    _keep(path.parent)
+
+
+@contextmanager
+def folder(path: str | Path) -> Iterator[Path]:
+    """Give an empty folder to fill, which becomes `path` if the block ends well and is removed otherwise.
+
+    What is at `path` is replaced; of several writers, each has a folder of its own.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".part-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
+    part.mkdir()
+    try:
+        yield part
+        shutil.rmtree(path, ignore_errors=True)
+        part.rename(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     _keep(path.parent)
 
 

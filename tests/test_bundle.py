@@ -159,6 +159,25 @@ def test_a_p_value_counts_the_genuine_images_that_score_as_high(bundled, lstm, p
     assert lstm.p_values(np.full((1, FOLDS), -1e9)) == 1
 
 
+def test_of_genuine_images_no_more_are_flagged_than_was_asked_for(lstm, rng, monkeypatch):
+    """Of images alike, whatever the folds' detectors are: here each adds noise and a scale of its own."""
+    alphas, draws, n = [0.02, 0.05, 0.1, 0.3], 400, 120
+    flagged = []
+    for _ in range(draws):
+        scales, shifts = np.exp(rng.normal(size=FOLDS)), rng.normal(size=FOLDS) * 5
+        seen = rng.normal(size=n)[:, None] + rng.normal(size=(n, FOLDS)) / 2
+        seen = seen * scales + shifts
+        folds = [(None, np.sort(seen[fold::FOLDS, fold])) for fold in range(FOLDS)]
+        monkeypatch.setattr(lstm, "_folds", folds)
+        monkeypatch.setattr(lstm, "_count", n)
+        new = (rng.normal(size=20)[:, None] + rng.normal(size=(20, FOLDS)) / 2) * scales + shifts
+        flagged.append([(lstm.p_values(new) <= alpha).mean() for alpha in alphas])
+    rates, error = np.mean(flagged, axis=0), np.std(flagged, axis=0) / draws**0.5
+    assert (rates <= alphas + 3 * error).all()
+    # Nor far fewer, which would be of no use.
+    assert (rates >= np.array(alphas) / 2).all()
+
+
 def test_a_table_has_a_row_for_every_image_whatever_it_comes_as(lstm, pixels, tmp_path):
     images = pixels["step"][:5]
     folder = tmp_path / "images"
@@ -324,16 +343,20 @@ def test_code_from_outside_that_is_another_is_refused(copied, tmp_path, monkeypa
     (copied / "about.json").write_text(json.dumps(about))
     manifest["files"]["about.json"] = bundle.sha256(copied / "about.json")
     (copied / "manifest.json").write_text(json.dumps(manifest))
-    Detector.load(copied, device="cpu")
+    with pytest.raises(detour.DetourError, match=r"runs code from outside, nets.py:made, .*`--trust`"):
+        Detector.load(copied)
+    assert str(tmp_path / "nets.py") not in sys.modules
+    mine = ["nets.py:made"]
+    Detector.load(copied, device="cpu", trusted=mine)
     Path("nets.py").write_text(Path("nets.py").read_text().replace("(10)", "(10, (3, 3, 2))"))
     bundle.code._meaning.cache_clear()
     with pytest.raises(
         detour.DetourError, match=r"nets.py:made is another than it was made with \(found \w+, exp"
     ):
-        Detector.load(copied)
+        Detector.load(copied, trusted=mine)
     Path("nets.py").unlink()
     with pytest.raises(detour.DetourError, match=r"bundle: found no file 'nets.py'"):
-        Detector.load(copied)
+        Detector.load(copied, trusted=mine)
 
 
 def test_what_cannot_be_asked_is_refused(lstm, pixels, tmp_path):

@@ -6,7 +6,7 @@ bundle is run when it is read, and what is read is what was written.
 
 import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -259,10 +259,26 @@ class Bundle:
         self.path = Path(path)
         self._check()
         self.about: dict[str, Any] = json.loads((self.path / ABOUT).read_text("utf-8"))
-        for named, digest in self.about["outside"].items():
+
+    def allow(self, trusted: Collection[str]) -> None:
+        """Refuse code from outside that is not trusted, as a bundle could name any, or is not what it was.
+
+        Parameters
+        ----------
+        trusted
+            References of what may be run.
+        """
+        for named in filter(
+            methods.is_reference, [self.about["network"]["model"], self.about["detector"]["method"]]
+        ):
+            if named not in trusted:
+                raise InputError(
+                    f"{self.path}: runs code from outside, {named}, which is not trusted; if you know"
+                    " where the bundle is from, name it (`--trust`, or `trusted` of `Detector.load`)"
+                )
             with of(self.path):
                 found = _source(named)
-            if found != digest:
+            if found != (digest := self.about["outside"].get(named)):
                 raise InputError(
                     f"{self.path}: {named} is another than it was made with (found {found}, expected"
                     f" {digest}); use it as it was, or make the bundle again"

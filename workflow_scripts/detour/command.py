@@ -40,6 +40,10 @@ def score(
     out: Annotated[Path | None, typer.Option(help="CSV to write the table to.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each image.")] = False,
     device: Annotated[str, typer.Option(help="Where the network runs: auto, cpu or cuda.")] = "auto",
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(help="Code from outside that the bundle may run, file.py:name or package.module:name."),
+    ] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images that the network sees at once; default: the run's.")
     ] = None,
@@ -58,7 +62,7 @@ def score(
         # Not above: torch takes seconds, and `--help` does without.
         from detour.detector import Detector
 
-        table = Detector.load(bundle, device)(images, fpr, batch_size)
+        table = Detector.load(bundle, device, trust or ())(images, fpr, batch_size)
         if out:
             with written(out) as part:
                 table.to_csv(part, index=False)

@@ -1,6 +1,6 @@
 """Detector: what a bundle says of images, as the workflow would say it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -140,7 +140,7 @@ class Detector:
         self._count = sum(len(genuine) for _, genuine in self._folds)
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "auto") -> Self:
+    def load(cls, path: str | Path, device: str = "auto", trusted: Collection[str] = ()) -> Self:
         """The detector of a bundle, every file of which is compared with its digest.
 
         Parameters
@@ -149,12 +149,14 @@ class Detector:
             The bundle's folder.
         device
             Where the network runs: `auto` is CUDA where there is one, or a name of PyTorch's.
+        trusted
+            References of code from outside, of a network or a detector, that the bundle may run.
 
         Raises
         ------
         InputError
             If a file is missing or damaged, the bundle is of another format, code from outside that it needs
-            is another, or there is no such device.
+            is not trusted or is another, or there is no such device.
         """
         try:
             name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
@@ -164,7 +166,9 @@ class Detector:
             raise InputError(
                 f"device: found {device!r} ({reason}), expected auto, cpu or cuda, where there is one"
             ) from None
-        return cls(Bundle(path), used)
+        bundle = Bundle(path)
+        bundle.allow(trusted)
+        return cls(bundle, used)
 
     def __call__(self, images: Any, fpr: float = 0.01, batch_size: int | None = None) -> pd.DataFrame:
         """Which images are adversarial.

@@ -15,6 +15,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 
@@ -33,9 +34,7 @@ Place = Annotated[
 @app.command()
 def score(
     bundle: Place,
-    images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGES...", help="Image files, or folders of them.")
-    ],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES", help="Image files, or folders of them.")],
     fpr: Annotated[float, typer.Option(help="Share of genuine images that may be flagged.")] = 0.01,
     out: Annotated[Path | None, typer.Option(help="CSV to write the table to.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each image.")] = False,

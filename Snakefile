@@ -27,6 +27,7 @@ include: "rules/verdicts.smk"
 include: "rules/folds.smk"
 include: "rules/detectors.smk"
 include: "rules/metrics.smk"
+include: "rules/bundles.smk"
 include: "rules/adaptive.smk"
 include: "rules/figures.smk"
 include: "rules/pngs.smk"
@@ -55,6 +56,12 @@ rule all:
     default_target: True
     input:
         "<run>/report.html",
+        PLAN.bundles.values(),
+
+
+rule bundles:
+    input:
+        PLAN.bundles.values(),
 
 
 rule adversarials:

@@ -28,6 +28,7 @@ class Stages:
     """What the stages wrote; `layers` are those compared, in their order."""
 
     classifier: Path
+    reference: Path
     images: dict[str, Path]
     medoids: list[Path]
     folds: Path
@@ -68,19 +69,23 @@ def run(folder: Path, settings: Options, trained: Sequence[int]) -> Stages:
     found = [path("medoids", layer) for layer in layers]
     for layer, out in zip(layers, found, strict=True):
         medoids.find([reference], out, layer=layer, made=made)
+    of_layers = {layer: path("gaussians", layer) for layer in layers}
+    for layer, out in of_layers.items():
+        gaussians.fit([reference], out, layers=[layer], made=made)
     joint = path("gaussians", "joint")
     gaussians.fit([reference], joint, layers=layers, made=made)
     stores = Run(
         activations={name: path("activations", name) for name in sets},
         distances={name: path("distances", name) for name in sets},
         neighbours={name: path("neighbours", name) for name in sets},
+        gaussians=of_layers,
         joint={"joint": joint},
     )
     for name, pictures in sets.items():
         seen = stores.activations[name]
         activations.extract(classifier, pictures, seen, layers=layers, **on)
         distances.measure(seen, found, stores.distances[name], made=made)
-        neighbours.find(seen, [reference], stores.neighbours[name], layers=layers[-1:], k=100, made=made)
+        neighbours.find(seen, [reference], stores.neighbours[name], layers=layers, k=100, made=made)
     dealt = path("folds", "dealt")
     folds.deal(sets["original"], dealt, **settings.folds.model_dump(), seed=seed, made=made)
     models = {}
@@ -91,4 +96,4 @@ def run(folder: Path, settings: Options, trained: Sequence[int]) -> Stages:
                 stores, dealt, model, model.with_suffix(".zarr.zip"), options=entry, protocols=["known"], fold=fold,
                 seed=settings.seeds[0], made=made,
             )  # fmt: skip
-    return Stages(classifier, sets, found, dealt, layers, stores, models)
+    return Stages(classifier, reference, sets, found, dealt, layers, stores, models)

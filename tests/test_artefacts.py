@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from detour.artefacts import TakenOverError, written
+from detour.artefacts import TakenOverError, folder, written
 from detour.errors import RunError
 
 
@@ -27,6 +27,27 @@ def test_a_failure_leaves_the_old_artefact(tmp_path):
         part.write_text("half")
         raise ZeroDivisionError
     assert content(tmp_path) == {"a.csv": "old"}
+
+
+def test_a_folder_is_there_when_all_of_it_is(tmp_path):
+    for text in ("old", "new"):
+        with folder(tmp_path / "a") as part:
+            (part / "b.txt").write_text(text)
+            assert not (tmp_path / "a").exists() or content(tmp_path / "a") == {"b.txt": "old"}
+    assert content(tmp_path / "a") == {"b.txt": "new"}
+    with pytest.raises(ZeroDivisionError), folder(tmp_path / "a") as part:
+        (part / "c.txt").write_text("half")
+        raise ZeroDivisionError
+    assert content(tmp_path / "a") == {"b.txt": "new"}
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_of_two_writers_of_a_folder_the_later_wins(tmp_path):
+    with pytest.raises(TakenOverError, match=r"another job took over"), folder(tmp_path / "a") as first:
+        with folder(tmp_path / "a") as second:
+            (second / "b.txt").write_text("later")
+        (first / "b.txt").write_text("earlier")
+    assert content(tmp_path / "a") == {"b.txt": "later"}
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

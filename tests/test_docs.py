@@ -148,6 +148,9 @@ ELSEWHERE = {
         "needs two packages that no lock has, images and an hour",
     "python -m benchmarks.scaling --out FILE --epochs 30 OUT/imagenet-1000":
         "test_benchmarks.py runs it on the small run",
+    ".venv/bin/detour score results/digits/detectors/lstm/bundle PHOTOS --fpr 0.05":
+        "test_bundle.py runs it on images of the run",
+    ".venv/bin/detour info results/digits/detectors/lstm/bundle": "test_bundle.py runs it",
     "snakemake --lint": "`make lint` runs it",
     "snakemake pngs": "the name of a target; docs/methods.md has the whole command, which is planned",
     ".venv/bin/pip install --no-deps -c locks/test.txt torchattacks foolbox eagerpy adversarial-robustness-toolbox six"

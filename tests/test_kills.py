@@ -22,6 +22,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from conftest import ROOT, SMALL, Workflow
 from detour import store
@@ -60,6 +61,8 @@ READERS: Readers = {
     ".pdf": ends_with(b"%%EOF"),
     ".html": ends_with(b"</html>"),
     ".json": ends_with(b"}"),
+    ".safetensors": load_file,
+    ".md": Path.read_text,
 }
 
 
@@ -69,7 +72,9 @@ def read_all(results: Path, readers: Readers) -> int:
         path
         for path in results.rglob("*")
         if path.is_file()
-        and not path.name.startswith(".part-")
+        # Snakemake leaves a time in a folder.
+        and path.name != ".snakemake_timestamp"
+        and not any(part.startswith(".part-") for part in path.relative_to(results).parts)
         and path.relative_to(results).parts[0] not in ("logs", "benchmarks")
     ]
     for path in found:

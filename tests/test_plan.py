@@ -21,7 +21,7 @@ LAYERS = SMALL["classifier"]["layers"]
 CONTENTS = {"test": "", "reference": [], "weights": "", "leaked": [], "copied": [], "attacks": {"files": ""}}
 
 # Patterns of what a run makes, without the ending of stores.
-SCORED = r"scores|figures/(intervals|histories|roc|transfer).*|report\.html"
+SCORED = r"scores|detectors/.*/bundle|figures/(intervals|histories|roc|transfer).*|report\.html"
 ATTACKED = r"adaptive(/.*)?|figures/adaptive.*"
 TRAINED = rf"detectors/.*|{ATTACKED}|{SCORED}"
 # What attacks and activations are behind, besides the detectors.
@@ -116,7 +116,8 @@ def test_what_a_job_reads_was_made_by_one_before_it(settings):
 def test_every_artefact_is_read_or_is_what_was_asked_for(settings):
     jobs = dict(planned(settings).jobs())
     used = {path for job in jobs.values() for path in read(job)}
-    assert {name(path) for path in jobs if path not in used} <= {"report.html", "scores"}
+    unused = {name(path) for path in jobs if path not in used}
+    assert {path for path in unused if not path.endswith("/bundle")} <= {"report.html", "scores"}
 
 
 def test_the_plan_is_what_snakemake_makes(finished):
@@ -125,7 +126,7 @@ def test_the_plan_is_what_snakemake_makes(finished):
     there = {
         name(str(path.relative_to(finished.results)))
         for path in finished.results.rglob("*")
-        if path.suffix in (".zip", ".pt", ".svg", ".html")
+        if path.suffix in (".zip", ".pt", ".svg", ".html") or path.name == "bundle"
     }
     beside = {"outcomes", "metrics", "summary", "histories"}
     assert planned_paths == {path for path in there - beside if not path.endswith("/history")}
@@ -170,7 +171,7 @@ CONFIGURATION = {
     ),
     "steps of an attack on detectors": (
         lambda settings: settings["adaptive"].update(steps=4),
-        rf"{ATTACKED}|report\.html",
+        rf"{ATTACKED}|detectors/.*/bundle|report\.html",
     ),
     "more neighbours": (
         lambda settings: settings["detectors"][1].update(k=[5, 101]),
@@ -195,7 +196,7 @@ CONFIGURATION = {
     ),
     "samples shown": (
         lambda settings: settings["figures"].update(samples=3),
-        r"figures/samples|report\.html",
+        r"figures/samples|detectors/.*/bundle|report\.html",
     ),
     "a number in another way": (lambda settings: settings["attacks"][0].update(step=16.0), ""),
     "what is the default, said": (lambda settings: settings.update(metrics={"draws": 2000}), ""),

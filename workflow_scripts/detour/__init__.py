@@ -1,11 +1,25 @@
 """Detect adversarial images by the path of their activations through a network.
 
 One module per stage, in the order of the data: images, classifiers, attacks, activations, medoids,
-distances, folds, detectors, metrics, figures, report. Later stages import earlier ones, never the other
-way round. The others are what several stages share (artefacts, store, logs, seeds, areas, folders,
-spelling, errors) and what the workflow asks (config, code).
+distances, folds, detectors, metrics, bundle, figures, report. Later stages import earlier ones, never the
+other way round. The others are what several stages share (artefacts, store, logs, seeds, areas, folders,
+spelling, errors) and what the workflow asks (config, code). `Detector` (detector, command) scores images with
+the bundle that a run left.
 """
+
+from importlib import import_module
+from typing import Any
 
 from detour.errors import DetourError
 
-__all__ = ["DetourError"]
+__all__ = ["Detector", "DetourError"]
+
+
+def __getattr__(name: str) -> Any:
+    """`Detector`, when it is asked for: it needs torch, which a start of the workflow does without.
+
+    By its name alone, because every job's digest covers what this module imports.
+    """
+    if name == "Detector":
+        return import_module("detour.detector").Detector
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from detour import classifiers, store
 from detour.classifiers import BATCH, Classifier
@@ -35,6 +36,7 @@ class Recorder:
 
     def __init__(self, classifier: Classifier, layers: list[str]) -> None:
         self.averages: dict[str, Tensor] = {}
+        self._hooks: list[RemovableHandle] = []
         self._modules = {name: classifier.layer(name) for name in layers}
         self._first = classifier.register_forward_pre_hook(self._look)
 
@@ -42,7 +44,12 @@ class Recorder:
         self._first.remove()
         axes = channels(classifier, self._modules, inputs[0][:BATCH])
         for name, module in self._modules.items():
-            module.register_forward_hook(self._hook(name, axes[name]))
+            self._hooks.append(module.register_forward_hook(self._hook(name, axes[name])))
+
+    def remove(self) -> None:
+        """Leave the network as it was."""
+        for hook in (self._first, *self._hooks):
+            hook.remove()
 
     def _hook(self, name: str, axis: int) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -92,18 +99,21 @@ def record(
         done += len(found["label"])
         return found
 
-    for x, label in batched:
-        start = clock.now()
-        logits = classifier(x.to(device, non_blocking=True).float().div(255))
-        found = {name: recorder.averages[name] for name in layers}
-        found |= {"logits": logits, "predicted": logits.argmax(1), "label": label}
-        launched = {name: value.to("cpu", non_blocking=True) for name, value in found.items()}
-        # A GPU works on this batch while the one before is written.
+    try:
+        for x, label in batched:
+            start = clock.now()
+            logits = classifier(x.to(device, non_blocking=True).float().div(255))
+            found = {name: recorder.averages[name] for name in layers}
+            found |= {"logits": logits, "predicted": logits.argmax(1), "label": label}
+            launched = {name: value.to("cpu", non_blocking=True) for name, value in found.items()}
+            # A GPU works on this batch while the one before is written.
+            if before:
+                yield checked(clock.arrived(*before))
+            before = launched, start, clock.now()
         if before:
             yield checked(clock.arrived(*before))
-        before = launched, start, clock.now()
-    if before:
-        yield checked(clock.arrived(*before))
+    finally:
+        recorder.remove()
     logger.info("the device waited %.0f %% of the time for images and for writing", 100 * clock.idle())
 
 

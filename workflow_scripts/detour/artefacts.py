@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,10 +51,7 @@ def written(path: str | Path) -> Iterator[Path]:
                 os.fsync(own.fileno())
                 part.replace(path)
             except FileNotFoundError:
-                raise TakenOverError(
-                    f"{path}: another job took over and writes it; this one, an earlier start of the same job"
-                    " whose Snakemake is gone, leaves it alone: nothing is to be done"
-                ) from None
+                raise _taken_over(path) from None
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -66,8 +64,46 @@ def written(path: str | Path) -> Iterator[Path]:
     _keep(path.parent)
 
 
+@contextmanager
+def folder(path: str | Path) -> Iterator[Path]:
+    """Give an empty folder to fill, which becomes `path` if the block ends well and is removed otherwise.
+
+    As with `written`, of several writers the one that started last wins. What is at `path` is replaced.
+
+    Raises
+    ------
+    TakenOverError
+        If another writer has started since.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in _parts(path):
+        shutil.rmtree(left, ignore_errors=True)
+    part = path.with_name(f".part-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
+    part.mkdir()
+    try:
+        yield part
+        shutil.rmtree(path, ignore_errors=True)
+        part.rename(path)
+    # Whatever a library says to a folder that is gone.
+    except Exception as error:
+        if part.is_dir():
+            raise
+        raise _taken_over(path) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    _keep(path.parent)
+
+
+def _taken_over(path: Path) -> TakenOverError:
+    return TakenOverError(
+        f"{path}: another job took over and writes it; this one, an earlier start of the same job whose"
+        " Snakemake is gone, leaves it alone: nothing is to be done"
+    )
+
+
 def _parts(path: Path) -> list[Path]:
-    """Part files of an artefact, left behind or still being written."""
+    """Part files or folders of an artefact, left behind or still being written."""
     name = re.compile(rf"\.part-\d+-[0-9a-f]{{8}}-{re.escape(path.name)}")
     return [other for other in path.parent.iterdir() if name.fullmatch(other.name)]
 

@@ -443,7 +443,13 @@ def load(
     keep
         Layers whose outputs are wanted.
     """
-    saved = states.load(path)
+    return built(states.load(path), device, precision, keep)
+
+
+def built(
+    saved: dict[str, Any], device: torch.device, precision: str = "float32", keep: Sequence[str] = ()
+) -> Classifier:
+    """The classifier of what `prepare` saved: its state, and what makes the network; see `load`."""
     network = untrained(saved["model"], saved["classes"], saved["seed"], saved["options"])
     if saved["transform_input"] is not None:
         network.transform_input = saved["transform_input"]

@@ -114,15 +114,8 @@ def find(
     with store.create(out, made, [activations, *references], layers=layers, k=k) as group:
         found = dask.results([task for each in tasks.values() for task in each], "blocks of the reference")
         for layer, each in tasks.items():
-            exact, label = _joined((next(found) for _ in each), k)
-            with np.errstate(over="ignore"):
-                distance = exact.astype(np.float32)
-            if not np.isfinite(distance).all():
-                source = np.argwhere(~np.isfinite(distance))[0][0]
-                raise InputError(
-                    f"{activations}: a distance of source {source} at layer {layer} is beyond float32; is the"
-                    " classifier broken? Check its weights"
-                )
+            with of(activations):
+                distance, label = joined((next(found) for _ in each), k, layer)
             store.write(group.create_group(layer), [{"distance": distance, "label": label}])
         # Exhaust the iterator, so that the last progress line is logged.
         next(found, None)
@@ -143,18 +136,43 @@ def _block(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Distance and label of the k nearest rows of a block, or of all; the worker itself reads the stores."""
     shard = store.read(reference)
-    label = shard["label"][rows]
     with of(f"{activations} and {reference}, layer {layer}"):
-        distance, index = nearest(store.read(activations)[layer][:], shard[layer][rows], min(k, len(label)))
+        return among(store.read(activations)[layer][:], shard[layer][rows], shard["label"][rows], k)
+
+
+def among(x: np.ndarray, reference: np.ndarray, label: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Distance float64 and label int64 [n, k] of the k nearest of a block of the reference, or of all."""
+    distance, index = nearest(x, reference, min(k, len(label)))
     return distance, label[index]
 
 
-def _joined(blocks: Iterator[tuple[np.ndarray, np.ndarray]], k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest of all blocks, from the nearest of each block in their order."""
+def joined(
+    blocks: Iterator[tuple[np.ndarray, np.ndarray]], k: int, layer: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest of all blocks of a layer, from the nearest of each block in their order.
+
+    Returns
+    -------
+    distance : float32 [n, k]
+    label : int64 [n, k]
+
+    Raises
+    ------
+    ValueError
+        If a distance is beyond float32.
+    """
     distance, label = next(blocks)
     for its_distance, its_label in blocks:
         distance, label = np.hstack([distance, its_distance]), np.hstack([label, its_label])
         kept = distance.argsort(axis=1, kind="stable")[:, :k]
         distance = np.take_along_axis(distance, kept, axis=1)
         label = np.take_along_axis(label, kept, axis=1)
-    return distance, label
+    with np.errstate(over="ignore"):
+        rounded = distance.astype(np.float32)
+    if not np.isfinite(rounded).all():
+        source = np.argwhere(~np.isfinite(rounded))[0][0]
+        raise InputError(
+            f"a distance of source {source} at layer {layer} is beyond float32; is the classifier broken?"
+            " Check its weights"
+        )
+    return rounded, label

@@ -22,6 +22,9 @@ from detour.options.run import Run
 # In place of a layer: some side by side, or all.
 JOINT = "joint"
 
+# What a bundle holds, or computes from what it holds.
+BUNDLED = {"distances", "activations", "neighbours", "gaussians", "joint"}
+
 REPRESENTATIVES = {"medoid": "medoids", "centroid": "gaussians"}
 
 
@@ -187,6 +190,15 @@ class Plan:
     @cached_property
     def histories(self) -> list[str]:
         return [self.of_training(*training, "history.zarr.zip") for training in self.trainings]
+
+    @cached_property
+    def bundles(self) -> dict[str, str]:
+        """Folders of the bundles, by detector: those that know every attack, and read what one can hold."""
+        return {
+            name: f"<run>/detectors/{name}/bundle"
+            for name, entry in self.detectors.items()
+            if "known" in self.run.protocols and BUNDLED.issuperset(entry.reads)
+        }
 
     @cached_property
     def adaptations(self) -> list[tuple[str, str, int]]:
@@ -378,6 +390,32 @@ class Plan:
         reads = {"evaluated": self.evaluated, "trained": self.histories, "verdicts": artefact("verdicts")}
         return Job("summary.py", reads, self.run.metrics.model_dump() | {"seed": self.run.seed})
 
+    def bundle(self, detector: str) -> Job:
+        entry, seed = self.detectors[detector], self.seeds(detector)[0]
+        told = {
+            "detector": entry.model_dump(),
+            "measure": entry.measure,
+            "layers": self.layers,
+            "searched": (entry.compared or self.layers) if entry.nearest else [],
+            "reads": entry.reads,
+            "preprocessing": self.run.dataset.preprocessing,
+            "config": self.run.model_dump(exclude={"dask"}),
+            "outside": [name for name in (entry.outside, *self.run.classifier.code) if name],
+        }
+        reads = {
+            "classifier": self.classifier_path,
+            "images": self.images["original"],
+            "medoids": self.medoids,
+            "models": [self.of_training(detector, seed, fold, "model.pt") for fold in self.folds],
+            "scores": [self.of_training(detector, seed, fold, "scores.zarr.zip") for fold in self.folds],
+            "summary": artefact("summary"),
+        }
+        if "gaussians" in entry.reads or entry.measure[0] == "centroid":
+            reads["gaussians"] = self.gaussians
+        if entry.nearest:
+            reads["references"] = self.references
+        return Job("bundle.py", reads, told, entry.code + self.run.classifier.code)
+
     def adapt(self, detector: str, method: str, fold: int) -> Job:
         asked = self.run.adaptive.model_dump(exclude={"methods", "detectors", "folds"})
         told = {"attack": asked | {"method": method}, "name": detector, "fold": fold, "seed": self.run.seed}
@@ -504,6 +542,7 @@ class Plan:
             yield self.of_training(*training, "model.pt"), self.train(*training)
             yield self.of_training(*training, "scores.zarr.zip"), self.evaluate(*training)
         yield artefact("scores"), self.summary()
+        yield from ((path, self.bundle(name)) for name, path in self.bundles.items())
         yield from zip(self.adapted, (self.adapt(*which) for which in self.adaptations), strict=True)
         if self.adapted:
             yield artefact("adaptive"), self.adaptive()

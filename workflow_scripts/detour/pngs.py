@@ -1,14 +1,13 @@
 """PNGs: versions of the test images as files that other tools read, and `method: files` reads back."""
 
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from tempfile import mkdtemp
 
 from PIL import Image
 
 from detour import store
+from detour.artefacts import folder
 from detour.errors import InputError
 from detour.logs import progress
 
@@ -26,17 +25,11 @@ def export(images: str | Path, original: str | Path, out: str | Path) -> None:
         A folder, which is there when all of it is written.
     """
     read, names = store.read(images), files(store.read(original).attrs["names"])
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(mkdtemp(prefix=f".part-{out.name}-", dir=out.parent))
-    try:
-        for row, name in enumerate(progress(names, len(names), f"{out.name}: images")):
+    with folder(out) as part:
+        for row, name in enumerate(progress(names, len(names), f"{Path(out).name}: images")):
             path = part / name
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(read["images"][row].transpose(1, 2, 0)).save(path)
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def files(names: Sequence[str]) -> list[str]:

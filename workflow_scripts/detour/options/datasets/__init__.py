@@ -76,6 +76,11 @@ class Dataset(Method):
         """Side of the images in pixels."""
         return getattr(self, self.side)
 
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """What test images go through: `resize`, `crop`, and whether those of that size stay as they are."""
+        return {"resize": self.pixels, "crop": self.pixels, "whole": False}
+
     def place(self, part: str) -> str:
         """Where people find the images of the `test`, or of the `reference`."""
         return repr(getattr(self, part))

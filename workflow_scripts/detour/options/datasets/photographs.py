@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 from unicodedata import normalize
 
 from pydantic import Field
@@ -43,6 +43,10 @@ class Photographs(Dataset):
     of_test: ClassVar = {"test"}
     of_reference: ClassVar = {"per_class"}
     side: ClassVar = "crop"
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        return {"resize": self.resize or self.crop, "crop": self.crop, "whole": False}
 
     @property
     def classes(self) -> list[str]:
@@ -194,6 +198,10 @@ class Nips2017(Photographs):
 
     implementation: ClassVar = "detour.datasets.photographs:Nips2017"
     of_test: ClassVar = {"test", "labels", "missing"}
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        return super().preprocessing | {"whole": True}
 
     def test_counts(self) -> dict[str, int]:
         try:

@@ -1,0 +1,99 @@
+"""Command: `detour` scores images with a bundle; what it does is `detour.Detector`'s."""
+
+import logging
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from detour.artefacts import written
+from detour.errors import DetourError
+
+app = typer.Typer(
+    help="Detect adversarial images with the bundle of a run.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class Status(IntEnum):
+    """Of the command, for scripts."""
+
+    WRONG = 2
+    FLAGGED = 3
+
+
+Place = Annotated[
+    Path, typer.Argument(metavar="BUNDLE", help="Folder, results/RUN/detectors/DETECTOR/bundle.")
+]
+
+
+@app.command()
+def score(
+    bundle: Place,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES", help="Image files, or folders of them.")],
+    fpr: Annotated[float, typer.Option(help="Share of genuine images that may be flagged.")] = 0.01,
+    out: Annotated[Path | None, typer.Option(help="CSV to write the table to.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each image.")] = False,
+    device: Annotated[str, typer.Option(help="Where the network runs: auto, cpu or cuda.")] = "auto",
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(help="Code from outside that the bundle may run, file.py:name or package.module:name."),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images that the network sees at once; default: the run's.")
+    ] = None,
+) -> None:
+    """Tell which images are adversarial: a line for each.
+
+    With the predicted class, the p-value, whether it is flagged, the detector's score (higher is more
+    adversarial), the layer from which on the path is nearest to another class than the predicted one, and why
+    it cannot be decoded if it cannot.
+
+    Exit status: 0 if nothing was flagged, 3 if something was, 2 if something was wrong: with the arguments,
+    the bundle, or, where nothing was flagged, an image that cannot be decoded.
+    """
+    _log()
+    try:
+        # Not above: torch takes seconds, and `--help` does without.
+        from detour.detector import Detector
+
+        table = Detector.load(bundle, device, trust or ())(images, fpr, batch_size)
+        if out:
+            with written(out) as part:
+                table.to_csv(part, index=False)
+    except (DetourError, OSError) as error:
+        typer.echo(f"detour: {error}", err=True)
+        raise typer.Exit(Status.WRONG) from None
+    if as_json:
+        typer.echo(table.to_json(orient="records", lines=True, double_precision=15), nl=False)
+    else:
+        typer.echo(table.to_string(index=False, float_format="{:.4g}".format))
+    if table["flagged"].any():
+        raise typer.Exit(Status.FLAGGED)
+    if (table["error"] != "").any():
+        raise typer.Exit(Status.WRONG)
+
+
+@app.command()
+def info(bundle: Place) -> None:
+    """Say what is in a bundle, after a look whether it is whole."""
+    try:
+        from detour.bundle import Bundle
+
+        typer.echo(Bundle(bundle).card, nl=False)
+    except (DetourError, OSError) as error:
+        typer.echo(f"detour: {error}", err=True)
+        raise typer.Exit(Status.WRONG) from None
+
+
+def _log() -> None:
+    """Warnings and progress, which is all that the library's own logger says."""
+    handler = logging.StreamHandler()
+    handler.addFilter(lambda record: record.name == "detour" or record.levelno >= logging.WARNING)
+    logger = logging.getLogger("detour")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)

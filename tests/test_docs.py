@@ -68,7 +68,7 @@ SNIPPETS = [
 # finished, unless a command names it; my.yaml is one of another name, of which nothing is there; and stand-ins are
 # where presets look for data.
 MINE = {"classifier": 1, "attack": 2, "train": 10, "report": 1}
-EVERYTHING = {"attack": 2, "train": 45, "adapt": 8, "report": 1}
+EVERYTHING = {"attack": 2, "train": 44, "adapt": 8, "report": 1}
 PLANS = {
     ".venv/bin/snakemake --cores all --configfile my.yaml": MINE,
     ".venv/bin/snakemake --cores all --configfile my.yaml presets/evaluation.yaml": EVERYTHING,
@@ -87,6 +87,7 @@ PLANS = {
     ".venv/bin/snakemake --cores all --resources gpu=1": {},
     ".venv/bin/snakemake --cores 2 --configfile config.yaml presets/evaluation.yaml": {"train": 75, "adapt": 8},
     ".venv/bin/snakemake --cores all --configfile config.yaml presets/train-in-run.yaml": {"classifier": 1, "train": 10},
+    ".venv/bin/snakemake --cores all --configfile presets/controls.yaml": {"attack": 3, "control": 15, "train": 20},
     ".venv/bin/snakemake --cores all --configfile presets/image-folder.yaml": {"attack": 4, "train": 10},
     ".venv/bin/snakemake --cores all --configfile presets/image-folder.yaml presets/evaluation.yaml": {"train": 75},
     ".venv/bin/snakemake --cores 2 --configfile presets/image-folder.yaml presets/evaluation.yaml": {"train": 75},

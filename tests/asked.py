@@ -20,6 +20,15 @@ REQUIRED = {
 }
 
 
+# What entries of each control have beside their name and method.
+CONTROLS: dict[str, dict[str, Any]] = {
+    "noise": {"eps": 16}, "gaussian_noise": {"sigma": 8}, "shot_noise": {"photons": 60}, "jpeg": {"quality": 50},
+    "gaussian_blur": {"sigma": 1.5}, "defocus": {"radius": 2}, "motion": {"length": 5}, "rescale": {"factor": 0.5},
+    "brightness": {"factor": 1.3}, "contrast": {"factor": 0.6}, "gamma": {"gamma": 1.5}, "grey": {}, "flip": {},
+    "crop": {"factor": 0.75}, "rotate": {"degrees": 20},
+}  # fmt: skip
+
+
 def attack_entries() -> Iterator[dict[str, Any]]:
     """An entry of every attack of this project, as a configuration has it."""
     for method, option in attacks.METHODS.items():

@@ -41,6 +41,7 @@ def nobody_is_asked():
 
 
 ATTACKS = list(asked.attack_entries())
+CONTROLS = [{"name": method, "method": method} | entry for method, entry in asked.CONTROLS.items()]
 DETECTORS = [{"name": method, "method": method} for method in detectors.METHODS]
 FGSM = {"name": "fgsm", "method": "fgsm", "eps": 8}
 BASE = {
@@ -114,6 +115,13 @@ ACCEPTED = {
     r".*\.(random_start|bidirectional)|classifier\.transform_input": {"true"},
     # Attacks of other libraries, and what was made elsewhere: any budget, or none.
     r"(art|autoattack|files|foolbox|torchattacks)\.eps": {"null", "huge", "tiny", "half", "whole float"},
+    # Strengths of controls are any number within their bounds.
+    r"(rescale|crop)\.factor": {"half"},
+    r"gamma\.gamma": {"half", "whole float"},
+    r"(brightness|contrast)\.factor|gaussian_noise\.sigma": {"half", "tiny", "whole float"},
+    r"gaussian_blur\.sigma|defocus\.radius": {"half", "whole float"},
+    r"shot_noise\.photons": {"half", "huge", "whole float"},
+    r"rotate\.degrees": {"half", "tiny", "negative", "whole float"},
     # The library knows, and is asked before any job.
     r"(art|foolbox|torchattacks)\.attack": {"text"},
     r"(art|autoattack|foolbox|torchattacks)\.options": {"mapping", "no mapping"},
@@ -156,16 +164,19 @@ def check(settings, path, called, labels):
 SECTIONS = list(paths(load(BASE)))
 
 
-@pytest.mark.parametrize("path", [p for p in SECTIONS if p[0] not in ("attacks", "detectors")], ids=spelled)
+@pytest.mark.parametrize(
+    "path", [p for p in SECTIONS if p[0] not in ("attacks", "controls", "detectors")], ids=spelled
+)
 @pytest.mark.parametrize("labels", LABELS)
 def test_every_key_of_a_section_refuses_what_it_cannot_mean(path, labels):
     check(load(BASE), path, spelled(path), labels)
 
 
-@pytest.mark.parametrize("entry", [*ATTACKS, *DETECTORS], ids=lambda entry: entry["method"])
+@pytest.mark.parametrize("entry", [*ATTACKS, *CONTROLS, *DETECTORS], ids=lambda entry: entry["method"])
 @pytest.mark.parametrize("labels", LABELS)
 def test_every_key_of_a_method_refuses_what_it_cannot_mean(entry, labels):
-    section = "attacks" if entry in ATTACKS else "detectors"
+    sections = {"attacks": ATTACKS, "controls": CONTROLS, "detectors": DETECTORS}
+    section = next(name for name, entries in sections.items() if entry in entries)
     settings = load(BASE | {"adaptive": {}, "figures": {}, section: [entry]})
     for key in settings[section][0]:
         found = settings[section][0][key]

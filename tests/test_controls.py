@@ -21,13 +21,7 @@ from detour.detectors.versions import Versions
 from detour.options import controls as options
 from detour.protocols import cases
 
-# An entry of each method, as a configuration has it.
-EVERY = {
-    "noise": {"eps": 16}, "gaussian_noise": {"sigma": 8}, "shot_noise": {"photons": 60}, "jpeg": {"quality": 50},
-    "gaussian_blur": {"sigma": 1.5}, "defocus": {"radius": 2}, "motion": {"length": 5}, "rescale": {"factor": 0.5},
-    "brightness": {"factor": 1.3}, "contrast": {"factor": 0.6}, "gamma": {"gamma": 1.5}, "grey": {}, "flip": {},
-    "crop": {"factor": 0.75}, "rotate": {"degrees": 20},
-}  # fmt: skip
+EVERY = asked.CONTROLS
 
 
 def changed(images: np.ndarray, method: str, seeds=None, **entry) -> np.ndarray:

@@ -171,7 +171,7 @@ CONFIGURATION = {
     ),
     "steps of an attack on detectors": (
         lambda settings: settings["adaptive"].update(steps=4),
-        rf"{ATTACKED}|detectors/.*/bundle|report\.html",
+        rf"{ATTACKED}|report\.html",
     ),
     "more neighbours": (
         lambda settings: settings["detectors"][1].update(k=[5, 101]),
@@ -196,7 +196,7 @@ CONFIGURATION = {
     ),
     "samples shown": (
         lambda settings: settings["figures"].update(samples=3),
-        r"figures/samples|detectors/.*/bundle|report\.html",
+        r"figures/samples|report\.html",
     ),
     "a number in another way": (lambda settings: settings["attacks"][0].update(step=16.0), ""),
     "what is the default, said": (lambda settings: settings.update(metrics={"draws": 2000}), ""),

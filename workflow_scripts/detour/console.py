@@ -104,7 +104,8 @@ def show_result(plan: Plan) -> None:
     if not all(path.is_file() and path.stat().st_size for path in paths):
         return
     summary, verdicts, trained = (tables.read(path) for path in paths)
-    shown = summary[summary["population"] == "all"][SHOWN]
+    # Of controls there is nothing to say at a rate that the validation is too small for.
+    shown = summary[summary["population"] == "all"][SHOWN].dropna(subset="value")
     # Names that look like numbers are names.
     names = [i for i, name in enumerate(SHOWN) if name not in ("value", "low", "high")]
     print(f"\n{tabulate(shown, headers='keys', floatfmt='.3f', showindex=False, disable_numparse=names)}\n")

@@ -399,7 +399,8 @@ class Plan:
             "searched": (entry.compared or self.layers) if entry.nearest else [],
             "reads": entry.reads,
             "preprocessing": self.run.dataset.preprocessing,
-            "config": self.run.model_dump(exclude={"dask"}),
+            # Without what changes nothing in it.
+            "config": self.run.model_dump(exclude={"dask", "figures", "adaptive"}),
             "outside": [name for name in (entry.outside, *self.run.classifier.code) if name],
         }
         reads = {

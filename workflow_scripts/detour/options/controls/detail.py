@@ -52,7 +52,7 @@ class Rescale(Control):
     """Made smaller, and as large as before."""
 
     method: Literal["rescale"]
-    factor: Number = Field(gt=0, le=1, description="of the smaller side's length to the present one's")
+    factor: Number = Field(ge=0.001, le=1, description="of the smaller side's length to the present one's")
 
     strength: ClassVar = "factor"
     implementation: ClassVar = "detour.controls.detail:rescale"

@@ -20,7 +20,7 @@ class Crop(Control):
     """The middle alone, as large as the whole was."""
 
     method: Literal["crop"]
-    factor: Number = Field(gt=0, le=1, description="of the middle's side to the whole's")
+    factor: Number = Field(ge=0.001, le=1, description="of the middle's side to the whole's")
 
     strength: ClassVar = "factor"
     implementation: ClassVar = "detour.controls.geometry:crop"

@@ -36,7 +36,7 @@ class Gamma(Control):
     """Each value to a power, of a range from 0 to 1."""
 
     method: Literal["gamma"]
-    gamma: Number = Field(gt=0, le=100, description="the power; 1 changes nothing")
+    gamma: Number = Field(ge=0.01, le=100, description="the power; 1 changes nothing")
 
     strength: ClassVar = "gamma"
     implementation: ClassVar = "detour.controls.light:gamma"

@@ -343,7 +343,8 @@ def test_shards_beyond_the_limit_of_open_files_are_refused_or_the_limit_is_raise
     load(BASE)
     if hard == 300:
         with pytest.raises(
-            ConfigError, match=r"dataset.shards: found 10, beside 30 attacks, .* may open 300 here"
+            ConfigError,
+            match=r"dataset.shards: found 10, beside 30 attacks and 0 controls, .* may open 300 here",
         ):
             load(many)
     else:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
+import asked
 import detour
 import stages
 from conftest import SMALL
@@ -37,7 +38,7 @@ ENTRIES = [
         {"name": method, "method": method} | ({"batch": 20, "k": [5, 10]} if method == "lid" else {})
         | {key: value for key, value in {"epochs": 2, "c": [1]}.items() if key in options.model_fields}
         for method, options in METHODS.items()
-        if BUNDLED.issuperset(options.reads)
+        if BUNDLED.issuperset(asked.entry(method).reads)
     ),
     {"name": BY_ANGLE, "method": "logistic", "representative": "centroid", "metric": "cosine"},
     {"name": "votes", "method": "knn", "layer": "best", "votes": "distance"},

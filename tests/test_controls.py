@@ -8,13 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
 from scipy import ndimage
 from torchvision.io import decode_jpeg, encode_jpeg
 
 import asked
 from conftest import SMALL
-from detour import config, controls, detectors, figures, metrics, store, strengths, tables, tabulated
+from detour import bundle, config, controls, detectors, figures, metrics, store, strengths, tables, tabulated
 from detour.config import ConfigError
 from detour.detectors import Run
 from detour.detectors.versions import Versions
@@ -79,7 +78,7 @@ def _contrast(image):
 
 
 def _grey(image):
-    return np.repeat(np.asarray(ImageOps.grayscale(Image.fromarray(image.transpose(1, 2, 0))))[None], 3, 0)
+    return np.repeat(np.tensordot([0.299, 0.587, 0.114], image.astype(float), 1)[None], 3, 0)
 
 
 def _disc(image):
@@ -171,6 +170,47 @@ def test_a_store_has_every_row_in_its_place(tmp_path, write_store, made, images)
     assert list(found["source"][:]) == [7, 8, 9, 10]
     assert set(found["target"][:]) == {-1}
     assert np.abs(found["images"][:].astype(int) - images).max() in range(1, 10)
+
+
+def test_a_control_that_leaves_images_as_they_were_says_so(tmp_path, write_store, made, images, caplog):
+    grey = np.repeat(images[:, :1], 3, 1)
+    rows = {"label": np.arange(4), "source": np.arange(4), "key": np.arange(4)}
+    original = write_store("original", {"images": grey} | rows, classes=list("abcd"))
+    for method, said in (("grey", True), ("flip", False)):
+        caplog.clear()
+        control = options.control({"name": method, "method": method})
+        with caplog.at_level("WARNING", "detour"):
+            controls.change(original, tmp_path / f"{method}.zarr.zip", control=control, seed=0, made=made)
+        assert ("4 of 4 images are as they were" in caplog.text) == said
+
+
+def test_the_same_change_under_two_labels_is_told():
+    wanted = run_of(controls=[{"name": "n", "method": "noise", "eps": 8}])
+    assert {"noise"} <= {attack["method"] for attack in wanted["attacks"]}
+    assert not any("made alike" in line for line in config.warnings(config.load(wanted)))
+    wanted["detectors"][0]["controls"] = True
+    assert any(
+        "noise and the control n are made alike" in line for line in config.warnings(config.load(wanted))
+    )
+
+
+def test_the_card_of_a_bundle_tells_false_alarms():
+    row = {
+        "detector": "d",
+        "protocol": "known",
+        "population": "harmless",
+        "cell": "blur",
+        "value": 0.5,
+        "low": 0.4,
+        "high": 0.6,
+    }
+    summary = pd.DataFrame([row | {"measure": "worst_control@0.05"}, row | {"measure": "controls@0.05"}])
+    (line, _) = bundle._false_alarms(summary)
+    assert (
+        "for 5 % false positives it flags 0.500 [0.400, 0.600] of the harmless images of the worst control, blur"
+        in line
+    )
+    assert bundle._false_alarms(summary.assign(measure="auc")) == []
 
 
 def run_of(**changes) -> dict:

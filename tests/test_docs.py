@@ -87,7 +87,7 @@ PLANS = {
     ".venv/bin/snakemake --cores all --resources gpu=1": {},
     ".venv/bin/snakemake --cores 2 --configfile config.yaml presets/evaluation.yaml": {"train": 75, "adapt": 8},
     ".venv/bin/snakemake --cores all --configfile config.yaml presets/train-in-run.yaml": {"classifier": 1, "train": 10},
-    ".venv/bin/snakemake --cores all --configfile presets/controls.yaml": {"attack": 3, "control": 15, "train": 20},
+    ".venv/bin/snakemake --cores all --configfile presets/controls.yaml": {"attack": 3, "control": 14, "train": 20},
     ".venv/bin/snakemake --cores all --configfile presets/image-folder.yaml": {"attack": 4, "train": 10},
     ".venv/bin/snakemake --cores all --configfile presets/image-folder.yaml presets/evaluation.yaml": {"train": 75},
     ".venv/bin/snakemake --cores 2 --configfile presets/image-folder.yaml presets/evaluation.yaml": {"train": 75},

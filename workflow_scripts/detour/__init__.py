@@ -1,6 +1,6 @@
 """Detect adversarial images by the path of their activations through a network.
 
-One module per stage, in the order of the data: images, classifiers, attacks, activations, medoids,
+One module per stage, in the order of the data: images, classifiers, attacks, controls, activations, medoids,
 distances, folds, detectors, metrics, bundle, figures, report. Later stages import earlier ones, never the
 other way round. The others are what several stages share (artefacts, store, logs, seeds, areas, folders,
 spelling, errors) and what the workflow asks (config, code). `Detector` (detector, command) scores images with

@@ -228,6 +228,7 @@ def card(name: str, about: Mapping[str, Any], summary: pd.DataFrame) -> str:
         " detector has learned from every attack that it is tested on, under `unknown` from none of their"
         " family. Other attacks, and attackers who know the detector, may do better than any of them.",
         "",
+        *_false_alarms(summary),
         f"Attacks in its training: {', '.join(attack['name'] for attack in config['attacks'])}.",
         "",
         f"{len(about['folds'])} detectors, one a fold, score an image; its p-value compares that with the"
@@ -238,6 +239,18 @@ def card(name: str, about: Mapping[str, Any], summary: pd.DataFrame) -> str:
         f" {fitted['crop']} cut from the centre.",
         "",
     ])  # fmt: skip
+
+
+def _false_alarms(summary: pd.DataFrame) -> list[str]:
+    """What is flagged of genuine images that something harmless changed; nothing where the run has none."""
+    harmless = summary[(summary["population"] == "harmless") & (summary["protocol"] == PROTOCOL)]
+    worst = harmless[harmless["measure"].str.startswith("worst_control@")].dropna(subset="value")
+    lines = [
+        f"At the threshold for {100 * float(row['measure'].partition('@')[2]):g} % false positives it flags"
+        f" {_interval(row)} of the harmless images of the worst control, {row['cell']}: false alarms."
+        for row in worst.to_dict("records")
+    ]
+    return [*lines, ""] if lines else []
 
 
 def _interval(row: Any) -> str:

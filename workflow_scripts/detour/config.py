@@ -416,6 +416,15 @@ def warnings(run: Run) -> list[str]:
             " trains; another seed, kind of processor, number of `threads` or version of PyTorch trains"
             " another, whose figures can lie outside of them"
         )
+    knowing = [detector.name for detector in run.detectors if detector.controls]
+    alike = {control.method: control.name for control in run.controls}
+    found += [
+        f"attacks: {attack.name} and the control {alike[attack.method]} are made alike, and"
+        f" {', '.join(knowing)} learn that the one is adversarial and the other genuine; leave one of them"
+        " out"
+        for attack in run.attacks
+        if knowing and attack.method in alike
+    ]
     return [*found, *run.dataset.notes()]
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from detour import methods, store
 from detour.errors import InputError
-from detour.logs import progress
+from detour.logs import logger, progress
 from detour.options.controls import Control
 from detour.seeds import draw
 from detour.store import NO_TARGET, Made
@@ -70,15 +70,19 @@ def change(images: str | Path, out: str | Path, *, control: Control, seed: int, 
     """
     original = store.read(images)
     label, source, keys = (original[name][:] for name in ("label", "source", "key"))
-    n = len(label)
+    n, still = len(label), 0
 
     def blocks() -> Iterator[dict[str, np.ndarray]]:
+        nonlocal still
         starts = range(0, n, BATCH)
         for start in progress(starts, len(starts), f"{control.name}: batches of {BATCH}"):
             rows = slice(start, start + BATCH)
             seeds = [int(draw(seed, f"draws of {control.name}", i).integers(2**63)) for i in keys[rows]]
+            before = original["images"][rows]
+            found = changed(before, control, seeds)
+            still += int((found == before).all((1, 2, 3)).sum())
             yield {
-                "images": changed(original["images"][rows], control, seeds),
+                "images": found,
                 "label": label[rows],
                 "target": np.full_like(label[rows], NO_TARGET),
                 "source": source[rows],
@@ -86,3 +90,9 @@ def change(images: str | Path, out: str | Path, *, control: Control, seed: int, 
 
     with store.create(out, made, [images], classes=original.attrs["classes"]) as group:
         store.write(group, blocks())
+    if still:
+        logger.warning(
+            "%s: %d of %d images are as they were, as grey ones are without colours: they are flagged as"
+            " the originals are, and show nothing",
+            control.name, still, n,
+        )  # fmt: skip

@@ -1,5 +1,6 @@
-"""Light: controls that change brightness and colours, by torchvision."""
+"""Light: controls that change brightness and colours, by torchvision where it is exact."""
 
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F  # noqa: N812
 
@@ -23,4 +24,6 @@ def gamma(image: Tensor, control: options.Gamma, seed: int) -> Tensor:
 
 def grey(image: Tensor, control: options.Grey, seed: int) -> Tensor:
     """Luma in all three channels, uint8 [3, H, W]."""
-    return F.rgb_to_grayscale(image, num_output_channels=3)
+    # By Pillow: torchvision cuts off what it does not store, and makes grey images darker.
+    luma = Image.fromarray(image.permute(1, 2, 0).numpy()).convert("L")
+    return F.pil_to_tensor(luma).expand(3, -1, -1)

@@ -40,7 +40,8 @@ test-slow: .venv/test
 
 test-all:
 	rm -f .coverage
-	$(MAKE) test COVERAGE="--cov --cov-append --cov-report="
+	shared=$$(mktemp -d) && trap 'rm -rf "$$shared"' EXIT && export DETOUR_SHARED="$$shared" && \
+	$(MAKE) test COVERAGE="--cov --cov-append --cov-report=" && \
 	$(MAKE) test-slow COVERAGE="--cov --cov-append --cov-report="
 	$(BIN)/coverage report
 

@@ -185,9 +185,12 @@ def answered(folder: str, arguments: list[str], environment: dict[str, str], pri
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[..., Path]:
-    """Make a folder once for all workers of a test session: `shared(name, make)`, `make` fills a folder."""
+    """Make a folder once for all workers of a test session: `shared(name, make)`, `make` fills a folder.
+
+    Of several sessions, as of `make test-all`, where DETOUR_SHARED names a folder that they share.
+    """
     own = tmp_path_factory.getbasetemp()
-    root = own if worker_id == "master" else own.parent
+    root = Path(os.environ.get("DETOUR_SHARED") or (own if worker_id == "master" else own.parent))
 
     def once(name: str, make: Callable[[Path], None]) -> Path:
         folder = root / f"shared-{name}"

@@ -92,7 +92,7 @@ def change(images: str | Path, out: str | Path, *, control: Control, seed: int, 
         store.write(group, blocks())
     if still:
         logger.warning(
-            "%s: %d of %d images are as they were, as grey ones are without colours: they are flagged as"
+            "%s: %d of %d images are as they were (too weak, or grey without colours): they are flagged as"
             " the originals are, and show nothing",
             control.name, still, n,
         )  # fmt: skip

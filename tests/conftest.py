@@ -1,12 +1,14 @@
 """What several test modules share: small stores and networks, and a finished run of the workflow."""
 
+import atexit
 import copy
 import functools
-import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,7 +117,14 @@ class Workflow:
     """A copy of the workflow in a folder of its own, with its configuration in `settings`.
 
     A folder that has one already is left as it is.
+
+    Attributes
+    ----------
+    python
+        What Snakemake and its jobs run in, where it is not `python()`.
     """
+
+    python: str | None = None
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.folder, self.settings = folder, settings
@@ -132,16 +141,10 @@ class Workflow:
         running.wait()
         return subprocess.CompletedProcess(running.args, running.returncode, self.printed.read_text())
 
-    def asked(self, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """The same without Snakemake's imports, for what starts no job: dry runs and summaries."""
-        arguments = self.arguments(*options)
-        status = answered(str(self.folder), arguments, environment, str(self.printed))
-        return subprocess.CompletedProcess(arguments, status, self.printed.read_text())
-
     def started(self, *options: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start `snakemake` in a session of its own; what it says goes into the file `printed`."""
         return subprocess.Popen(
-            [sys.executable, "-m", "snakemake", *self.arguments(*options)],
+            [self.python or python(), "-m", "snakemake", *self.arguments(*options)],
             cwd=self.folder,
             env=os.environ | environment,
             stdout=self.printed.open("w"),
@@ -168,19 +171,29 @@ class Workflow:
 
 
 @functools.cache
-def forks() -> subprocess.Popen[str]:
-    """Answers to Snakemake commands; it ends with this process."""
-    script = str(ROOT / "tests/forks.py")
-    return subprocess.Popen(
-        [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+def python() -> str:
+    """What may be run in place of Python, in a fork whose imports are done; see `forks.py`."""
+    # Not pytest's: the name of a socket may not be long.
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    script, place, launcher = ROOT / "tests/forks.py", folder / "socket", folder / "python"
+    command = shlex.join([sys.executable, "-I", "-S", str(script), str(place), str(launcher)])
+    launcher.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    launcher.chmod(0o755)
+    # It ends when its standard input does, with this process.
+    server = subprocess.Popen(
+        [sys.executable, script, "serve", place], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
+    assert server.stdout.readline() == "listens\n"
+    return str(launcher)
 
 
-def answered(folder: str, arguments: list[str], environment: dict[str, str], printed: str) -> int:
-    """Exit status of a Snakemake command in a folder."""
-    asked = {"folder": folder, "arguments": arguments, "environment": environment, "printed": printed}
-    print(json.dumps(asked), file=forks().stdin, flush=True)
-    return int(forks().stdout.readline())
+def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `snakemake` in a folder; standard error is in `stdout`."""
+    return subprocess.run(
+        [python(), "-m", "snakemake", *arguments],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

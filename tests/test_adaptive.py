@@ -454,7 +454,7 @@ def test_every_method_that_can_be_asked_for_is_there():
 
 
 def test_the_workflow_attacks_the_detector_where_it_is_asked_to(tmp_path):
-    ran = Workflow(tmp_path / "on", copy.deepcopy(ON)).asked("--dry-run")
+    ran = Workflow(tmp_path / "on", copy.deepcopy(ON)).snakemake("--dry-run")
     assert ran.returncode == 0, ran.stdout
     for job in (
         "adaptive: attack classifier and lstm by pgd on fold 1",

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import asked
-from conftest import Workflow, answered
+from conftest import Workflow, snakemake
 from detour import classifiers, config, outside
 from detour.config import ConfigError
 from detour.options import detectors, documented
@@ -442,16 +442,16 @@ def in_brackets(tmp_path, rng):
 
 
 def test_paths_are_taken_as_they_are_and_a_section_that_stands_twice_is_refused(in_brackets):
-    planned = in_brackets.asked("-n")
+    planned = in_brackets.snakemake("-n")
     assert planned.returncode == 0, planned.stdout
     assert "w {x}.pt" in planned.stdout
     twice = in_brackets.folder / "twice.yaml"
     twice.write_text(
         "attacks:\n- {name: a, method: noise, eps: 1}\nattacks:\n- {name: b, method: noise, eps: 1}\n"
     )
-    arguments = ["--configfile", "run.yaml", "twice.yaml", "--cores", "1", "-n"]
-    assert answered(str(in_brackets.folder), arguments, {}, str(in_brackets.printed)) == 1
-    said = in_brackets.printed.read_text()
+    refused = snakemake(in_brackets.folder, "--configfile", "run.yaml", "twice.yaml", "--cores", "1", "-n")
+    assert refused.returncode == 1
+    said = refused.stdout
     assert "twice.yaml, line 3: `attacks` stands for the second time, after line 1" in said
     assert "Traceback" not in said
 

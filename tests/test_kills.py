@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import zipfile
 from collections import Counter
@@ -122,6 +123,8 @@ with written(snakemake.output[0]) as part, part.open("w") as file:
 
 class Five(Workflow):
     """The Snakefile of five rules."""
+
+    python = sys.executable
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.settings = folder, {"run": "small"}
@@ -250,7 +253,7 @@ def end_with_it(run: Killed, undisturbed: Workflow) -> None:
         assert (results / name).read_bytes() == (undisturbed.results / name).read_bytes(), name
     assert read_all(results, run.readers) == read_all(undisturbed.results, run.readers)
     assert not list(results.rglob(".part-*"))
-    assert "Nothing to be done" in run.workflow.asked("--dry-run").stdout
+    assert "Nothing to be done" in run.workflow.snakemake("--dry-run").stdout
 
 
 def kill_again_and_again(run: Killed) -> None:

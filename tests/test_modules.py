@@ -1,15 +1,12 @@
 """The workflow as a module of another, from another folder, twice, with a prefix and without."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 
-from conftest import ROOT, SMALL, answered
+from conftest import ROOT, SMALL, snakemake
 
 FIRST = SMALL | {
     "run": "first",
@@ -55,10 +52,11 @@ def caller(tmp_path) -> Path:
 
 
 def test_two_modules_and_a_rule_of_one_s_own_are_planned(caller):
-    status = answered(str(caller), ["--dry-run", "--cores", "1"], {}, str(caller / "printed"))
-    printed = (caller / "printed").read_text()
-    assert status == 0, printed
-    jobs = dict(line.split() for line in printed.splitlines() if len(line.split()) == 2 and line[0] in "fsb")
+    planned = snakemake(caller, "--cores", "1", "--dry-run")
+    assert planned.returncode == 0, planned.stdout
+    jobs = dict(
+        line.split() for line in planned.stdout.splitlines() if len(line.split()) == 2 and line[0] in "fsb"
+    )
     assert jobs["first_attack"] == jobs["second_attack"] == jobs["both"] == "1"
 
 
@@ -67,41 +65,29 @@ def test_paths_that_a_module_sets_are_refused_with_the_reason(caller, name):
     """They would move artefacts away from what they are checked by, or nothing at all."""
     module = f'    config: config["first"]\n    pathvars:\n        {name}="elsewhere",\n'
     (caller / "Snakefile").write_text(CALLER.replace('    config: config["first"]\n', module))
-    status = answered(str(caller), ["--dry-run", "--cores", "1"], {}, str(caller / "printed"))
-    printed = (caller / "printed").read_text()
-    assert status == 1
-    assert f"pathvars: found {name}, expected none" in printed, printed
+    refused = snakemake(caller, "--cores", "1", "--dry-run")
+    assert refused.returncode == 1
+    assert f"pathvars: found {name}, expected none" in refused.stdout, refused.stdout
 
 
 def test_another_folder_by_directory(tmp_path):
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(FIRST))
     (tmp_path / "elsewhere").mkdir()
-    arguments = [
-        "--snakefile",
-        str(ROOT / "Snakefile"),
-        "--directory",
-        "elsewhere",
-        "--configfile",
-        "run.yaml",
-    ]
-    status = answered(str(tmp_path), [*arguments, "--dry-run", "--cores", "1"], {}, str(tmp_path / "printed"))
-    assert status == 0, (tmp_path / "printed").read_text()
+    planned = snakemake(
+        tmp_path, "--snakefile", str(ROOT / "Snakefile"), "--directory", "elsewhere",
+        "--configfile", "run.yaml", "--dry-run", "--cores", "1",
+    )  # fmt: skip
+    assert planned.returncode == 0, planned.stdout
     assert (tmp_path / "elsewhere/results/first/layers.json").is_file()
     assert not (tmp_path / "results").exists()
 
 
 @pytest.mark.slow
 def test_two_modules_run_each_below_its_prefix(caller):
-    ran = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "2"],
-        cwd=caller, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-    )  # fmt: skip
+    ran = snakemake(caller, "--cores", "2")
     assert ran.returncode == 0, ran.stdout
     for place, attack in (("results/first", "step"), ("below/results/second", "noise")):
         table = pd.read_csv(caller / place / "verdicts.csv", dtype={"set": str})
         assert set(table["set"]) == {"original", attack}
-    again = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "2", "--dry-run"],
-        cwd=caller, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True,
-    )  # fmt: skip
+    again = snakemake(caller, "--cores", "2", "--dry-run")
     assert "Nothing to be done" in again.stdout

@@ -27,7 +27,7 @@ JUDGED = rf"(verdicts|outcomes)(\.csv)?|figures/.*|{TRAINED}"
 
 def plan(workflow: Workflow, *options: str, **environment: str) -> tuple[set[str], set[str]]:
     """What the same command would make, and all that it is about."""
-    asked = workflow.asked("--summary", *options, **environment)
+    asked = workflow.snakemake("--summary", *options, **environment)
     assert asked.returncode == 0, asked.stdout
     lines = asked.stdout[asked.stdout.index("output_file\t") :].splitlines()
     prefix = f"results/{workflow.settings['run']}/"
@@ -253,15 +253,15 @@ def test_what_is_wrong_with_images_is_said_before_any_job_in_one_line(in_folders
     reference, test = (in_folders.folder / part / "digit1" for part in ("reference", "test"))
     copy = test / "copy.png"
     copy.write_bytes(min(reference.iterdir()).read_bytes())
-    asked = in_folders.asked("distances", "--dry-run")
+    asked = in_folders.snakemake("distances", "--dry-run")
     assert asked.returncode
     assert "Traceback" not in asked.stdout
     assert f"1 pairs: digit1/copy.png = digit1/{min(reference.iterdir()).name}; remove them" in asked.stdout
     in_folders.settings["dataset"]["duplicates"] = "allow"
-    assert in_folders.asked("distances", "--dry-run").returncode == 0
+    assert in_folders.snakemake("distances", "--dry-run").returncode == 0
     copy.unlink()
     os.mkfifo(copy)
-    asked = in_folders.asked("distances", "--dry-run")
+    asked = in_folders.snakemake("distances", "--dry-run")
     assert asked.returncode
     assert "Traceback" not in asked.stdout
     assert "digit1/copy.png: found a pipe, expected a regular file; remove it" in asked.stdout

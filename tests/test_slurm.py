@@ -111,7 +111,7 @@ def test_run_survives_what_happens_on_a_cluster(finished, tmp_path):
 
     for name in ("verdicts.csv", "outcomes.csv", "scores.csv", "metrics.csv", "summary.csv"):
         assert (workflow.results / name).read_bytes() == (finished.results / name).read_bytes(), name
-    assert "Nothing to be done" in workflow.asked("--dry-run").stdout
+    assert "Nothing to be done" in workflow.snakemake("--dry-run").stdout
 
 
 def test_without_another_try_the_error_says_what_happened_and_the_rerun_completes(copied, finished):

@@ -54,7 +54,7 @@ def test_fisher_of_some_layers_reads_their_own_gaussian(copied):
         {"name": "same", "method": "fisher_mlp", "layers": ["stem", "blocks.7"], "ridge": 0.1},
         {"name": "every", "method": "fisher_mlp", "layers": ["stem", "blocks.4", "blocks.7"]},
     ]
-    ran = copied.asked("detectors", "--dry-run", "--quiet", "host")
+    ran = copied.snakemake("detectors", "--dry-run", "--quiet", "host")
     assert ran.returncode == 0, ran.stdout
     made = re.findall(r"fit the classes' means and covariance at (\S+)", ran.stdout)
     assert [re.sub(r"-[0-9a-f]{8}$", "-", name) for name in made] == ["joint-"]

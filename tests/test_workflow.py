@@ -32,7 +32,7 @@ def aucs(workflow: Workflow) -> pd.Series:
 
 def planned(workflow: Workflow, *options: str) -> dict[str, int]:
     """Number of jobs of each rule that a dry run would start."""
-    ran = workflow.asked("--dry-run", *options)
+    ran = workflow.snakemake("--dry-run", *options)
     assert ran.returncode == 0, ran.stdout
     if NOTHING in ran.stdout:
         return {}
@@ -207,12 +207,12 @@ def test_a_scheduler_out_of_reach_is_told_by_the_job(copied):
 def test_a_wrong_configuration_stops_before_any_job(copied):
     copied.settings["attacks"][0]["epss"] = 1
     copied.settings["classifier"]["layers"] = ["layer5.0"]
-    ran = copied.asked()
+    ran = copied.snakemake()
     assert ran.returncode != 0
     assert re.search(r"attacks\[0\]\.epss: found 'epss', allowed: .*eps.*; did you mean `eps`", ran.stdout)
     assert "Job" not in ran.stdout
     del copied.settings["attacks"][0]["epss"]
-    assert "found 'layer5.0'" in copied.asked().stdout
+    assert "found 'layer5.0'" in copied.snakemake().stdout
 
 
 def test_a_failed_job_shows_its_log_and_the_same_command_goes_on(copied):
@@ -286,7 +286,7 @@ def test_results_in_a_storage_that_is_no_file_system(tmp_path):
     }  # fmt: skip
     assert len(tables.read(there / "results/small/scores.zarr.zip")) == 2 * (2 * 25 + 25)
     assert "</html>" in (there / "results/small/report.html").read_text()
-    assert NOTHING in workflow.asked("--dry-run", *storage).stdout
+    assert NOTHING in workflow.snakemake("--dry-run", *storage).stdout
 
 
 def test_the_demo_finds_most_attacks(tmp_path):

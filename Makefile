@@ -4,7 +4,7 @@
 # make cluster installs what SLURM and clusters of Dask need besides
 # make bench   installs the peers too; measures everything, half an hour, into benchmarks/RESULTS.md
 # make gpu     what needs a GPU: its tests and benchmarks, in 10 minutes and without a network
-# make schema  writes schemas/config.schema.json, from the options
+# make schema  writes schemas/config.schema.json, from the options, and schemas/leaderboard.schema.json
 # make table   prints the table of docs/configuration.md, from the options
 # make rulegraph draws docs/rulegraph.svg (needs Graphviz)
 # make lock    resolves the newest versions into locks/ (needs uv)
@@ -76,10 +76,12 @@ gpu:
 table: .venv/run
 	$(BIN)/python -c 'from detour.options import documented; print(documented.table())'
 
-# What editors complete configurations by.
+# What editors complete configurations by, and what a leaderboard has.
 schema: .venv/run
 	$(BIN)/python -c 'import json; from detour.options import documented; \
 	print(json.dumps(documented.schema(), indent=2))' > schemas/config.schema.json
+	$(BIN)/python -c 'import json; from detour import leaderboard; \
+	print(json.dumps(leaderboard.schema(), indent=2))' > schemas/leaderboard.schema.json
 
 # The default run's rules, without the arrows that follow from others.
 rulegraph: .venv/run

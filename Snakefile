@@ -32,6 +32,7 @@ include: "rules/adaptive.smk"
 include: "rules/figures.smk"
 include: "rules/pngs.smk"
 include: "rules/report.smk"
+include: "rules/leaderboard.smk"
 
 
 report: "report/workflow.rst"
@@ -56,6 +57,7 @@ rule all:
     default_target: True
     input:
         "<run>/report.html",
+        "<run>/leaderboard.json",
         PLAN.bundles.values(),
 
 

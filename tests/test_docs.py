@@ -151,6 +151,10 @@ ELSEWHERE = {
         "test_benchmarks.py runs it on the small run",
     ".venv/bin/detour score results/digits/detectors/lstm/bundle PHOTOS --fpr 0.05":
         "test_bundle.py runs it on images of the run",
+    ".venv/bin/detour compare digits digits-1 --out comparison": "test_compared.py runs it on small runs",
+    ".venv/bin/detour init PHOTOS": "test_initial.py runs it",
+    ".venv/bin/detour init PHOTOS --model resnet18 --out my.yaml": "test_initial.py runs it",
+    ".venv/bin/detour layers my.yaml": "test_initial.py runs it",
     ".venv/bin/detour info results/digits/detectors/lstm/bundle": "test_bundle.py runs it",
     "snakemake --lint": "`make lint` runs it",
     "snakemake pngs": "the name of a target; docs/methods.md has the whole command, which is planned",

@@ -21,7 +21,9 @@ LAYERS = SMALL["classifier"]["layers"]
 CONTENTS = {"test": "", "reference": [], "weights": "", "leaked": [], "copied": [], "attacks": {"files": ""}}
 
 # Patterns of what a run makes, without the ending of stores.
-SCORED = r"scores|detectors/.*/bundle|figures/(intervals|histories|roc|transfer).*|report\.html"
+SCORED = (
+    r"scores|detectors/.*/bundle|figures/(intervals|histories|roc|transfer).*|report\.html|leaderboard\.json"
+)
 ATTACKED = r"adaptive(/.*)?|figures/adaptive.*"
 TRAINED = rf"detectors/.*|{ATTACKED}|{SCORED}"
 # What attacks and activations are behind, besides the detectors.
@@ -117,7 +119,11 @@ def test_every_artefact_is_read_or_is_what_was_asked_for(settings):
     jobs = dict(planned(settings).jobs())
     used = {path for job in jobs.values() for path in read(job)}
     unused = {name(path) for path in jobs if path not in used}
-    assert {path for path in unused if not path.endswith("/bundle")} <= {"report.html", "scores"}
+    assert {path for path in unused if not path.endswith("/bundle")} <= {
+        "report.html",
+        "leaderboard.json",
+        "scores",
+    }
 
 
 def test_the_plan_is_what_snakemake_makes(finished):
@@ -126,7 +132,7 @@ def test_the_plan_is_what_snakemake_makes(finished):
     there = {
         name(str(path.relative_to(finished.results)))
         for path in finished.results.rglob("*")
-        if path.suffix in (".zip", ".pt", ".svg", ".html") or path.name == "bundle"
+        if path.suffix in (".zip", ".pt", ".svg", ".html") or path.name in ("bundle", "leaderboard.json")
     }
     beside = {"outcomes", "metrics", "summary", "histories"}
     assert planned_paths == {path for path in there - beside if not path.endswith("/history")}
@@ -171,7 +177,7 @@ CONFIGURATION = {
     ),
     "steps of an attack on detectors": (
         lambda settings: settings["adaptive"].update(steps=4),
-        rf"{ATTACKED}|report\.html",
+        rf"{ATTACKED}|report\.html|leaderboard\.json",
     ),
     "more neighbours": (
         lambda settings: settings["detectors"][1].update(k=[5, 101]),

@@ -1,4 +1,4 @@
-"""Command: `detour` scores images with a bundle; what it does is `detour.Detector`'s."""
+"""Command: `detour` scores images with a bundle, compares runs and begins new ones; thin over the library."""
 
 import logging
 from enum import IntEnum
@@ -11,7 +11,7 @@ from detour.artefacts import written
 from detour.errors import DetourError
 
 app = typer.Typer(
-    help="Detect adversarial images with the bundle of a run.",
+    help="Detect adversarial images with the bundle of a run; compare runs, and begin one.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -88,6 +88,67 @@ def info(bundle: Place) -> None:
     except (DetourError, OSError) as error:
         typer.echo(f"detour: {error}", err=True)
         raise typer.Exit(Status.WRONG) from None
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Folders of runs, or their names under results/.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write comparison.html and .csv to.")] = Path(),
+) -> None:
+    """Write finished runs side by side: a page and a table, with differences from the first run."""
+    try:
+        from detour.compared import compare
+
+        for path in compare(runs, out):
+            typer.echo(path)
+    except (DetourError, OSError) as error:
+        typer.echo(f"detour: {error}", err=True)
+        raise typer.Exit(Status.WRONG) from None
+
+
+@app.command()
+def init(
+    images: Annotated[
+        Path,
+        typer.Argument(help="Folder with a folder for each class, or with train and val that have them."),
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="`classifier.model`; default: by the size of the images.")
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="`classifier.weights`, such as the path of a checkpoint.")
+    ] = "train",
+    out: Annotated[Path, typer.Option(help="Where to write the configuration.")] = Path("my.yaml"),
+) -> None:
+    """Write a configuration for a folder of images, after a look at them and at the network."""
+    try:
+        from detour.initial import initial
+
+        initial(images, out, model=model, weights=weights, say=_say)
+    except (DetourError, OSError) as error:
+        typer.echo(f"detour: {error}", err=True)
+        raise typer.Exit(Status.WRONG) from None
+    typer.echo(f"{out}: read it, then run: snakemake --cores all --configfile {out}")
+
+
+@app.command()
+def layers(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Configuration of a run, as YAML.")],
+) -> None:
+    """Print the modules of a run's network, as `snakemake layers` does."""
+    try:
+        from detour import console
+
+        console.show_layers(console.planned(console.settings(config), [config], first=True, say=_say))
+    except (DetourError, OSError) as error:
+        typer.echo(f"detour: {error}", err=True)
+        raise typer.Exit(Status.WRONG) from None
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
 
 
 def _log() -> None:

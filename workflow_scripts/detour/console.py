@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from detour import config, folders, manifest
 from detour.errors import InputError
 from detour.plan import Plan
@@ -38,6 +40,23 @@ def prepare(scripts: Path) -> None:
 def one_word(path: str) -> bool:
     """Whether a shell takes a path for one word, and for nothing else."""
     return not re.search(r"[\s\"'\\$&;|<>()*?\[\]`#!{}~]", path)
+
+
+def settings(path: Path) -> dict[str, Any]:
+    """A configuration as it is written.
+
+    Raises
+    ------
+    InputError
+        If it is no YAML, or no mapping.
+    """
+    try:
+        found = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is no YAML ({error}); mend it") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: found {type(found).__name__}, expected a mapping of keys to values")
+    return found
 
 
 def planned(

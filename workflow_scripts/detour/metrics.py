@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -44,6 +44,9 @@ CONTROLS = {"all": "", "harmless": "failed", "harmful": "successful"}
 # Fewer images than this are few: their cell is marked, and is not named the worst beside others of more. Of a
 # half of ten, Wilson's interval is still from 0.24 to 0.76.
 FEW = 10
+
+# How often each source of a fold stands in each sample: float64 [B, n] of the fold and its sources.
+Drawn = Callable[[int, np.ndarray], np.ndarray]
 
 # Samples that differ by less are the same but for the order of their sums.
 WIDTH = 1e-9
@@ -207,11 +210,36 @@ def evaluate(
         place in a ranking.
     """
     _refuse_incomplete(scores, verdicts)
+
+    def drawn(fold: int, sources: np.ndarray) -> np.ndarray:
+        return resampled(len(sources), draws, seed, fold)
+
     # Where there is nothing to be averaged, NaN is the answer.
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
-        measured = _everything(scores, verdicts, draws, fpr, base_rate, seed)
+        measured = _everything(scores, verdicts, drawn, fpr, base_rate)
         metrics = _described(measured, ["detector", "seeds"])
         return metrics, _described(_summarised(measured), ["detector", "seeds", "cell"])
+
+
+def sampled(scores: pd.DataFrame, verdicts: pd.DataFrame, drawn: Drawn) -> list[Measured]:
+    """The `auc` and `worst` of the summary in samples that are drawn elsewhere, as for another run.
+
+    Parameters
+    ----------
+    scores, verdicts
+        As of `evaluate`.
+    drawn
+        How often each source of a fold's test stands in each sample, ascending by source.
+    """
+    _refuse_incomplete(scores, verdicts)
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
+        return _summarised(_everything(scores, verdicts, drawn, (), 0.5))
+
+
+def difference(row: Measured, other: Measured) -> tuple[float, float, float]:
+    """The value of a row less that of another, and its interval, by the samples of both."""
+    differs = row.samples - other.samples
+    return float(differs[0]), *_interval(differs, _shifted(row), least=-1)
 
 
 # What a score is of, besides its image.
@@ -255,10 +283,9 @@ def _refuse_incomplete(scores: pd.DataFrame, verdicts: pd.DataFrame) -> None:
 def _everything(
     scores: pd.DataFrame,
     verdicts: pd.DataFrame,
-    draws: int,
+    drawn: Drawn,
     fpr: Sequence[float],
     base_rate: float,
-    seed: int,
 ) -> list[Measured]:
     facts = {name: of_set.set_index("source") for name, of_set in verdicts.groupby("set", sort=False)}
     weights: dict[int, np.ndarray] = {}
@@ -274,7 +301,7 @@ def _everything(
             controls = [name for name in changed if name in test.columns]
             genuine = one["score"][one["role"] == "validation"].to_numpy()
             if fold not in weights:
-                weights[fold] = resampled(len(test), draws, seed, fold)
+                weights[fold] = drawn(fold, test.index.to_numpy())
             limits = {} if protocol == "transfer" else {wanted: threshold(genuine, wanted) for wanted in fpr}
             for cell, values, count in _measured(
                 test, facts, weights[fold], limits, controls, auc_only=protocol == "transfer"
@@ -462,18 +489,16 @@ def _described(measured: Sequence[Measured], unlike: Sequence[str]) -> pd.DataFr
     def alike(row: Measured) -> tuple[Any, ...]:
         return tuple(value for name, value in row.key.items() if name not in unlike)
 
-    compared = {alike(row): row.samples for row in measured if row.key["detector"] == first}
+    compared = {alike(row): row for row in measured if row.key["detector"] == first}
     rows = []
     for row in measured:
-        shifted = _shifted(row)
         low, high = _ends(row)
         found = {"value": row.samples[0], "std": np.nanstd(row.points, ddof=1), "low": low, "high": high}
         # The first detector has none; with one detector, the columns are there all the same.
         found |= dict.fromkeys(("difference", "difference_low", "difference_high"), np.nan)
         if row.key["detector"] != first and alike(row) in compared:
-            differs = row.samples - compared[alike(row)]
-            found["difference"] = differs[0]
-            found["difference_low"], found["difference_high"] = _interval(differs, shifted, least=-1)
+            differs = difference(row, compared[alike(row)])
+            found |= zip(("difference", "difference_low", "difference_high"), differs, strict=True)
         rows.append(row.key | found | {"images": row.images})
     return pd.DataFrame(rows)
 

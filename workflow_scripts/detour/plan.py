@@ -491,6 +491,16 @@ class Plan:
         told = {"config": self.run.model_dump(exclude={"dask"}), "notes": self.contents["leaked"]}
         return Job("report.py", reads, told)
 
+    def leaderboard(self) -> Job:
+        reads = {
+            "classifier": self.classifier_path,
+            "images": self.images["original"],
+            **{name: artefact(name) for name in ("outcomes", "metrics", "summary")},
+            **({"adaptive": artefact("adaptive")} if self.adapted else {}),
+        }
+        # Without what changes nothing in it.
+        return Job("leaderboard.py", reads, {"config": self.run.model_dump(exclude={"dask", "figures"})})
+
     def expected(self, paths: Iterable[str]) -> dict[str, str]:
         """Digests of what artefacts are made with, by their identity; without those that no job makes."""
         known = ((name, self._settings.get(name)) for name in map(identity, paths))
@@ -549,3 +559,4 @@ class Plan:
             yield artefact("adaptive"), self.adaptive()
         yield from ((f"<run>/figures/{name}.svg", job) for name, job in self.figures.items())
         yield "<run>/report.html", self.report()
+        yield "<run>/leaderboard.json", self.leaderboard()

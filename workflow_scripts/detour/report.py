@@ -8,10 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import yaml
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from detour import chance, folders, store, tables, tabulated
+from detour import chance, folders, pages, store, tables, tabulated
 from detour.artefacts import written
 from detour.config import warnings
 from detour.errors import InputError
@@ -56,35 +55,37 @@ def write(
     for line in guessed:
         # The workflow says it at its end.
         logger.info("warning: %s", line)
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     base_rate = odds(run.metrics.base_rate)
-    page = environment.from_string(Path(template).read_text("utf-8")).render(
-        config=run,
-        base_rate=base_rate,
-        settings=yaml.safe_dump(run.model_dump(exclude={"dask"}), sort_keys=False, allow_unicode=True),
-        captions={
-            Path(path).stem: Path(path).read_text("utf-8").strip().replace("{base_rate}", base_rate)
-            for path in captions
-        },
-        figures={Path(path).stem: _embedded(path) for path in figures},
-        tables=tabulated,
-        trained={detector.name: detector.controls for detector in run.detectors},
-        measured=measured,
-        outcomes=judged,
-        summary=counted,
-        versions=dict(made.attrs["versions"]) | {"python": platform.python_version()},
-        classes=len(made.attrs["classes"]),
-        warnings=[
-            *warnings(run),
-            *notes,
-            *seen,
-            *guessed,
-            *([line] if (line := unsure(counted)) else []),
-            *unlearned(tables.read(histories).to_dict("records")),
-        ],
-        skipped=[problem for attrs in read for problem in attrs["skipped"]],
+    page = (
+        pages.environment()
+        .from_string(Path(template).read_text("utf-8"))
+        .render(
+            style=pages.STYLE,
+            config=run,
+            base_rate=base_rate,
+            settings=yaml.safe_dump(run.model_dump(exclude={"dask"}), sort_keys=False, allow_unicode=True),
+            captions={
+                Path(path).stem: Path(path).read_text("utf-8").strip().replace("{base_rate}", base_rate)
+                for path in captions
+            },
+            figures={Path(path).stem: _embedded(path) for path in figures},
+            tables=tabulated,
+            trained={detector.name: detector.controls for detector in run.detectors},
+            measured=measured,
+            outcomes=judged,
+            summary=counted,
+            versions=dict(made.attrs["versions"]) | {"python": platform.python_version()},
+            classes=len(made.attrs["classes"]),
+            warnings=[
+                *warnings(run),
+                *notes,
+                *seen,
+                *guessed,
+                *([line] if (line := unsure(counted)) else []),
+                *unlearned(tables.read(histories).to_dict("records")),
+            ],
+            skipped=[problem for attrs in read for problem in attrs["skipped"]],
+        )
     )
     with written(out) as part:
         part.write_text(page, "utf-8")

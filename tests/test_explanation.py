@@ -4,12 +4,13 @@ import json
 import xml.etree.ElementTree as ET
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from scipy.spatial.distance import cdist
 
 import detour
-from detour import store
+from detour import figures, pictures, store, tables
 from detour.bundle import Bundle
 from detour.detector import Detector
 from detour.explanation import GRADIENT, OUTPUT
@@ -76,7 +77,10 @@ def test_neighbours_are_the_nearest_of_the_examples_of_the_reference(bundled, ls
     medoid = store.read(bundled / f"medoids/{last}.zarr.zip")["medoid"][:]
     far = cdist(x, medoid)[np.arange(len(x)), label]
     chosen = np.concatenate(
-        [members[np.argsort(far[members])[:20]] for members in (np.flatnonzero(label == c) for c in range(10))]
+        [
+            members[np.argsort(far[members])[:20]]
+            for members in (np.flatnonzero(label == c) for c in range(10))
+        ]
     )
     found = lstm.explain(pixels["step"][0])
     assert found.among == 20
@@ -84,7 +88,9 @@ def test_neighbours_are_the_nearest_of_the_examples_of_the_reference(bundled, ls
     near = chosen[np.argsort(cdist(original, x[chosen])[0])[:5]]
     at_last = [each for each in found.neighbours if each.layer == last]
     assert [int(each.label) for each in at_last] == label[near].tolist()
-    np.testing.assert_allclose([each.distance for each in at_last], np.sort(cdist(original, x[near])[0]), rtol=1e-4)
+    np.testing.assert_allclose(
+        [each.distance for each in at_last], np.sort(cdist(original, x[near])[0]), rtol=1e-4
+    )
     assert all(each.name.startswith("digit ") and each.picture.any() for each in at_last)
 
 
@@ -99,3 +105,80 @@ def test_what_cannot_be_explained_is_refused(lstm, pixels, tmp_path):  # noqa: F
     for message, call in wrong.items():
         with pytest.raises(detour.DetourError, match=message):
             call()
+
+
+def test_the_command_writes_pictures_and_numbers(bundled, lstm, pixels, tmp_path):  # noqa: F811
+    path, out = tmp_path / "a.png", tmp_path / "why.svg"
+    Image.fromarray(pixels["step"][0].transpose(1, 2, 0)).save(path)
+    for _ in range(2):
+        done = command(
+            "explain", bundled / "bundles/lstm", path, "--label", "0", "--out", out, "--device", "cpu"
+        )
+        assert done.exit_code == 0, done.stderr
+        assert all((tmp_path / f"why.{ending}").stat().st_size for ending in ("svg", "pdf", "png", "json"))
+        found = json.loads((tmp_path / "why.json").read_text())
+        drawn = out.read_bytes()
+        ET.fromstring(drawn)
+    assert out.read_bytes() == drawn
+    expected = lstm.explain(path, label="0")
+    assert found == json.loads(json.dumps(expected.numbers()))
+    assert f"predicted {expected.predicted}, runner-up {expected.runner_up}, true 0" in done.stdout
+    wrong = command("explain", bundled / "bundles/lstm", tmp_path / "none.png")
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert "found no file" in wrong.stderr
+
+
+def test_the_report_shows_one_caught_one_missed_and_a_false_alarm(bundled, lstm, pixels):  # noqa: F811
+    table = tables.read(bundled / "scores.zarr.zip")
+    table = table[table["detector"] == "lstm"]
+    chosen = pictures.cases(table, tables.read(bundled / "verdicts.zarr.zip"))
+    assert set(chosen) == {"caught", "missed", "false alarm"}
+    for kind, row in chosen.items():
+        if row is None:
+            continue
+        found = lstm.explain(pixels[row["set"]][row["source"]], fold=int(row["fold"]))
+        assert found.score == pytest.approx(row["score"], rel=1e-4)
+        # But for the image itself, which is among the genuine.
+        assert found.p == pytest.approx(row["p"], abs=2 / len(pixels["original"]) + 1e-9 + 0.02)
+        assert (row["p"] <= pictures.FPR) == (kind != "missed")
+        assert row["adversarial"] == (kind != "false alarm")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_cases_are_the_clearest_of_their_kind(there):
+    """Twenty originals with the scores 0 to 19, and four attacked images, of which one fooled nobody."""
+    scores = pd.DataFrame(
+        {
+            "set": ["original"] * 20 + ["a"] * 4,
+            "source": [*range(20), *range(4)],
+            "score": [*range(20), 30, 40, 5, 6],
+            "adversarial": [0] * 20 + [1] * 4,
+            "protocol": "known",
+            "role": "test",
+            "fold": 0,
+        }
+    )
+    verdicts = scores[["set", "source"]].assign(successful=[False] * 20 + [there, there, False, there])
+    found = pictures.cases(scores, verdicts)
+    alarm = found["false alarm"]
+    assert (alarm["source"], alarm["p"]) == (19, 1 / 20)
+    if not there:
+        assert found["caught"] is found["missed"] is None
+        return
+    assert (found["caught"]["source"], found["caught"]["p"]) == (1, 1 / 21)
+    assert (found["missed"]["source"], found["missed"]["p"]) == (3, 15 / 21)
+
+
+def test_a_run_s_figure_is_drawn_from_its_bundle(bundled, tmp_path):  # noqa: F811
+    inputs = {
+        "bundle": bundled / "bundles/lstm",
+        "images": [bundled / f"images/{name}.zarr.zip" for name in ("original", "step")],
+        "scores": bundled / "scores.zarr.zip",
+        "verdicts": bundled / "verdicts.zarr.zip",
+    }
+    told = {"detector": "lstm", "seed": 0, "trusted": []}
+    figures.draw("explained", tmp_path / "a.svg", tmp_path / "a.pdf", inputs, **told)
+    drawn = (tmp_path / "a.svg").read_text()
+    assert "<dc:title>explained</dc:title>" in drawn
+    for kind in pictures.KINDS:
+        assert f"<!-- {kind}: " in drawn or "nothing to show: there is not" in drawn

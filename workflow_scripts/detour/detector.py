@@ -190,7 +190,7 @@ class Detector:
             np.concatenate([np.empty((0, len(self.layers)), np.int64), *nearest]),
         )
 
-    def explain(self, image: Any, label: str | None = None, fold: int | None = None) -> Explanation:
+    def explain(self, image: Any, label: str | int | None = None, fold: int | None = None) -> Explanation:
         """Why an image has its score: its path, the layers' parts of the score, and its neighbours.
 
         Parameters
@@ -198,7 +198,7 @@ class Detector:
         image
             One, of what `__call__` takes.
         label
-            Name of its true class, if that is known.
+            Name of its true class, or its number, if that is known.
         fold
             The detector of this fold alone, such as the one that has not seen an image of the run; None: all.
 
@@ -210,8 +210,10 @@ class Detector:
         inputs = list(_inputs(image))
         if len(inputs) != 1:
             raise InputError(f"explain: found {len(inputs)} images, expected one; name it")
-        if label is not None and label not in self.classes:
-            raise InputError(unknown("label", label, self.classes))
+        if isinstance(label, str):
+            if label not in self.classes:
+                raise InputError(unknown("label", label, self.classes))
+            label = self.classes.index(label)
         if fold is not None and fold not in range(len(self._folds)):
             raise InputError(unknown("fold", fold, range(len(self._folds))))
         name = str(inputs[0]) if isinstance(inputs[0], Path) else ""
@@ -229,7 +231,7 @@ class Detector:
             [fitted for fitted, _ in used],
             file=name,
             pixels=batches[0][0][0].numpy(),
-            label=None if label is None else self.classes.index(label),
+            label=label,
             p=float(self.p_values(scores)[0]) if fold is None else _p(used[0][1], scores[0, fold]),
             leaves=int(_leaves(seen)[0]),
             differentiable=self._options.differentiable,

@@ -480,7 +480,23 @@ class Plan:
             figures["controls"] = (read, {"fpr": max(self.run.metrics.fpr)})
         if self.adapted:
             figures["adaptive"] = ({"table": artefact("adaptive"), "adapted": self.adapted}, {})
-        return {name: Job("figure.py", read, told | {"name": name}) for name, (read, told) in figures.items()}
+        jobs = {name: Job("figure.py", read, told | {"name": name}) for name, (read, told) in figures.items()}
+        if self.bundles:
+            jobs["explained"] = self._explained(next(iter(self.bundles)))
+        return jobs
+
+    def _explained(self, detector: str) -> Job:
+        """The figure that explains some scores of a detector."""
+        bundle = self.bundle(detector)
+        told = {"detector": detector, "seed": self.seeds(detector)[0], "trusted": bundle.told["outside"]}
+        reads = {
+            "bundle": self.bundles[detector],
+            "images": [self.images[s] for s in ("original", *self.attacks)],
+            "scores": artefact("scores"),
+            "verdicts": artefact("verdicts"),
+        }
+        methods = ("detour.pictures", *self.detectors[detector].code, *self.run.classifier.code)
+        return Job("figure.py", reads, told | {"name": "explained"}, methods)
 
     def report(self) -> Job:
         reads = {

@@ -117,7 +117,7 @@ def examples(
 def _pictures(
     dataset: Known, label: np.ndarray, rows: np.ndarray, number: int, count: int
 ) -> tuple[list[str], list[Tensor | None]]:
-    """Names and small pictures of some reference images of a shard, "" and None where they are not at hand."""
+    """Names and small pictures of some images of a shard, "" and None where they are not at hand."""
     held = images.shard(dataset, number, count)
     # Images that could not be decoded were left out of the activations, so that the others' rows are unknown.
     if not np.array_equal(held.label, label):

@@ -152,6 +152,7 @@ ELSEWHERE = {
     ".venv/bin/detour score results/digits/detectors/lstm/bundle PHOTOS --fpr 0.05":
         "test_bundle.py runs it on images of the run",
     ".venv/bin/detour info results/digits/detectors/lstm/bundle": "test_bundle.py runs it",
+    ".venv/bin/detour explain results/digits/detectors/lstm/bundle PHOTO --label 3": "test_explanation.py runs it",
     "snakemake --lint": "`make lint` runs it",
     "snakemake pngs": "the name of a target; docs/methods.md has the whole command, which is planned",
     ".venv/bin/pip install --no-deps -c locks/test.txt torchattacks foolbox eagerpy adversarial-robustness-toolbox six"

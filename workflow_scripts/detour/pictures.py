@@ -58,7 +58,7 @@ def summary(explanation: Explanation) -> str:
     """The same in some lines of text."""
     e = explanation
     lines = [
-        f"{e.file}: predicted {e.predicted}, runner-up {e.runner_up}{f', true {e.label}' * bool(e.label)};"
+        f"{e.file or 'image'}: predicted {e.predicted}, runner-up {e.runner_up}{f', true {e.label}' * bool(e.label)};"
         f" p = {e.p:.4g}, score {e.score:.4g}",
         f"its path {f'leaves at {e.leaves}' if e.leaves else 'leaves nowhere'}",
         f"score {e.score:.4g} = {e.baseline:.4g} of a genuine image"
@@ -107,7 +107,7 @@ def explained(
     chosen = cases(table, tables.read(verdicts))
     loaded, stores = Detector.load(bundle, "cpu", trusted), named(images)
     figure = plt.figure(figsize=(11, 3.2 * len(KINDS)))
-    parts = figure.subfigures(len(KINDS), 1).flat
+    parts = figure.subfigures(len(KINDS), 1, squeeze=False).flat
     for part, (kind, words) in zip(parts, KINDS.items(), strict=True):
         if (row := chosen[kind]) is None:
             part.text(0.5, 0.5, f"nothing to show: there is not {words}", ha="center", va="center")
@@ -160,7 +160,9 @@ def _draw(figure: Figure | SubFigure, e: Explanation, title: str) -> None:
     names = [e.predicted, e.runner_up, e.label, *(n.label for n in e.neighbours), title]
     drawn = dict(zip(names, (shorten(n, 40, placeholder="...") for n in legible(names)), strict=True))
     figure.suptitle(drawn[title], fontsize=10)
-    image, path, parts, neighbours = figure.subfigures(1, 4, width_ratios=[1, 2.4, 1.9, 1.9]).flat
+    image, path, parts, neighbours = figure.subfigures(
+        1, 4, width_ratios=[1, 2.4, 1.9, 1.9], squeeze=False
+    ).flat
     axes = image.subplots()
     _pixels(axes, e.pixels)
     true = f"\ntrue class {drawn[e.label]}" if e.label else ""

@@ -58,7 +58,8 @@ def summary(explanation: Explanation) -> str:
     """The same in some lines of text."""
     e = explanation
     lines = [
-        f"{e.file or 'image'}: predicted {e.predicted}, runner-up {e.runner_up}{f', true {e.label}' * bool(e.label)};"
+        f"{e.file or 'image'}: predicted {e.predicted}, runner-up {e.runner_up}"
+        f"{f', true {e.label}' if e.label else ''};"
         f" p = {e.p:.4g}, score {e.score:.4g}",
         f"its path {f'leaves at {e.leaves}' if e.leaves else 'leaves nowhere'}",
         f"score {e.score:.4g} = {e.baseline:.4g} of a genuine image"

@@ -28,7 +28,7 @@ for figure, job in PLAN.figures.items():
             runtime=growing(10),
         params:
             settings=text(job.told),
-            code=code.meaning(SCRIPTS / job.script),
+            code=code.meaning(SCRIPTS / job.script, *job.methods),
             expected=expected,
         message:
             f"figures: draw {figure}"

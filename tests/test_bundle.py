@@ -21,7 +21,7 @@ import asked
 import detour
 import stages
 from conftest import SMALL
-from detour import bundle, config, detectors, distances, metrics, store, tables, verdicts
+from detour import bundle, config, datasets, detectors, distances, metrics, store, tables, verdicts
 from detour.bundle import Bundle
 from detour.command import app
 from detour.detector import Detector, Seen, _leaves
@@ -104,8 +104,9 @@ def _make(folder: Path) -> None:
         bundle.write(
             folder / "bundles" / entry.name, classifier=done.classifier, images=done.images["original"],
             medoids=done.medoids, models=models, scores=scored, summary=tables_of["summary"],
-            gaussians=of_gaussians if "gaussians" in job.reads else (),
-            references=[done.reference] if "references" in job.reads else (), made=MADE, **job.told,
+            gaussians=of_gaussians if "gaussians" in job.reads else (), references=[done.reference],
+            activations=done.stores.activations["original"], made=MADE,
+            **job.told | {"dataset": datasets.dataset(job.told["dataset"])},
         )  # fmt: skip
     (folder / "done").write_bytes(
         pickle.dumps({n: store.read(p)["images"][:] for n, p in done.images.items()})
@@ -304,6 +305,8 @@ FILES = [
     "network.safetensors",
     "classes.safetensors",
     "folds.safetensors",
+    "genuine.safetensors",
+    "examples.safetensors",
     "README.md",
 ]
 
@@ -328,8 +331,8 @@ def test_a_damaged_or_missing_file_is_named(copied, name):
 
 def test_a_bundle_of_another_format_is_refused(copied):
     manifest = json.loads((copied / "manifest.json").read_text())
-    (copied / "manifest.json").write_text(json.dumps(manifest | {"format": 2, "detour": "9.0"}))
-    with pytest.raises(detour.DetourError, match=r"is of format 2 \(detour 9.0\), expected 1; read it with"):
+    (copied / "manifest.json").write_text(json.dumps(manifest | {"format": 3, "detour": "9.0"}))
+    with pytest.raises(detour.DetourError, match=r"is of format 3 \(detour 9.0\), expected 2; read it with"):
         Detector.load(copied)
 
 

@@ -411,7 +411,7 @@ def test_an_edit_of_a_dataset_reruns_what_reads_it(mine, here, tmp_path):
     assert_reruns(OF_TEST, before, now(section | {"test": 8}, tmp_path))
     assert_reruns(OF_REFERENCE, before, now(section | {"per_class": 5}, tmp_path))
     assert_reruns(
-        r"report\.html|leaderboard\.json|detectors/.*/bundle",
+        r"report\.html|leaderboard\.json|detectors/.*/bundle|figures/explained",
         before,
         now(section | {"duplicates": "allow"}, tmp_path),
     )

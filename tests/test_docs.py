@@ -156,6 +156,7 @@ ELSEWHERE = {
     ".venv/bin/detour init PHOTOS --model resnet18 --out my.yaml": "test_initial.py runs it",
     ".venv/bin/detour layers my.yaml": "test_initial.py runs it",
     ".venv/bin/detour info results/digits/detectors/lstm/bundle": "test_bundle.py runs it",
+    ".venv/bin/detour explain results/digits/detectors/lstm/bundle PHOTO --label 3": "test_explanation.py runs it",
     "snakemake --lint": "`make lint` runs it",
     "snakemake pngs": "the name of a target; docs/methods.md has the whole command, which is planned",
     ".venv/bin/pip install --no-deps -c locks/test.txt torchattacks foolbox eagerpy adversarial-robustness-toolbox six"

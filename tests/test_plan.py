@@ -21,9 +21,7 @@ LAYERS = SMALL["classifier"]["layers"]
 CONTENTS = {"test": "", "reference": [], "weights": "", "leaked": [], "copied": [], "attacks": {"files": ""}}
 
 # Patterns of what a run makes, without the ending of stores.
-SCORED = (
-    r"scores|detectors/.*/bundle|figures/(intervals|histories|roc|transfer).*|report\.html|leaderboard\.json"
-)
+SCORED = r"scores|detectors/.*/bundle|figures/(intervals|histories|roc|transfer|explained).*|report\.html|leaderboard\.json"
 ATTACKED = r"adaptive(/.*)?|figures/adaptive.*"
 TRAINED = rf"detectors/.*|{ATTACKED}|{SCORED}"
 # What attacks and activations are behind, besides the detectors.

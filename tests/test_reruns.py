@@ -18,7 +18,10 @@ from conftest import Workflow
 from detour import classifiers, store
 
 # Patterns of what a run makes, without the ending of stores.
-SCORED = r"detectors/[^/]*/bundle|(scores|histories|metrics|summary)(\.csv)?|figures/(intervals|histories|roc|transfer).*|report\.html|leaderboard\.json"
+SCORED = (
+    r"detectors/[^/]*/bundle|(scores|histories|metrics|summary)(\.csv)?"
+    r"|figures/(intervals|histories|roc|transfer|explained).*|report\.html|leaderboard\.json"
+)
 ATTACKED = r"adaptive/.*|adaptive(\.csv)?|figures/adaptive.*"
 TRAINED = rf"detectors/.*|{ATTACKED}|{SCORED}"
 # What attacks and activations are behind, besides the detectors.

@@ -1,5 +1,6 @@
-from detour import bundle
+from detour import bundle, datasets
 from job import begin
 
 settings, made = begin(snakemake)
-bundle.write(snakemake.output[0], **dict(snakemake.input.items()), made=made, **settings)
+dataset = datasets.dataset(settings.pop("dataset"))
+bundle.write(snakemake.output[0], **dict(snakemake.input.items()), dataset=dataset, made=made, **settings)

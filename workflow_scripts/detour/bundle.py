@@ -19,18 +19,20 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from detour import artefacts, code, methods, states, store, tables
+from detour import artefacts, code, methods, states, store, tables, typical
 from detour.classifiers import sha256
+from detour.datasets import Known
 from detour.errors import InputError, of
 from detour.protocols import ALL
 from detour.spelling import quoted
 from detour.store import ORIGINAL, Made
 
 # Of what is in a bundle and where; a bundle of another is not read.
-FORMAT = 1
+FORMAT = 2
 
 MANIFEST, ABOUT, CARD = "manifest.json", "about.json", "README.md"
 NETWORK, CLASSES, FOLDS = "network.safetensors", "classes.safetensors", "folds.safetensors"
+GENUINE, EXAMPLES = "genuine.safetensors", "examples.safetensors"
 
 # The case whose detectors are in it: they know every attack of the run.
 PROTOCOL = "known"
@@ -40,10 +42,10 @@ REMEDY = "make it again (`snakemake` with the run's configuration), or copy it a
 
 def write(
     out: str | Path, *,
-    classifier: str | Path, images: str | Path, medoids: Sequence[str | Path], models: Sequence[str | Path],
-    scores: Sequence[str | Path], summary: str | Path, gaussians: Sequence[str | Path] = (),
-    references: Sequence[str | Path] = (), detector: dict[str, Any], reads: list[str], layers: list[str],
-    searched: list[str], outside: list[str], made: Made, **settings: Any,
+    classifier: str | Path, images: str | Path, activations: str | Path, medoids: Sequence[str | Path],
+    references: Sequence[str | Path], models: Sequence[str | Path], scores: Sequence[str | Path],
+    summary: str | Path, gaussians: Sequence[str | Path] = (), dataset: Known, detector: dict[str, Any],
+    reads: list[str], layers: list[str], searched: list[str], outside: list[str], made: Made, **settings: Any,
 ) -> None:  # fmt: skip
     """Put a detector into a folder.
 
@@ -55,8 +57,12 @@ def write(
         Stores by layer, in the order of the data.
     models, scores
         The detector's states and scores, by fold.
+    activations
+        The store of theirs, of the originals.
     references
-        Stores of the reference activations, where it looks for neighbours.
+        Stores of the reference activations.
+    dataset
+        For pictures of some reference images.
     detector
         Its entry in the configuration.
     reads
@@ -68,7 +74,7 @@ def write(
     settings
         Further ones that the reader needs: `measure`, `preprocessing`, `config`.
     """
-    sources = [classifier, images, *medoids, *models, *scores, summary, *gaussians, *references]
+    sources = [classifier, images, activations, *medoids, *models, *scores, summary, *gaussians, *references]
     provenance = store.attributes_of(made, sources)
     saved = states.load(classifier)
     tensors: dict[str, Tensor] = {}
@@ -77,6 +83,8 @@ def write(
         state = states.load(model)["states"][f"{PROTOCOL} {ALL}"]
         folds.append(_plain(state, f"fold-{fold}", tensors))
         tensors[calibration(fold)] = torch.from_numpy(_genuine(tables.read(table)))
+    examples, names = typical.examples(references, medoids, dataset)
+    copied = references if searched else []
     name = detector["name"]
     rows = tables.read(summary)
     about = {
@@ -85,7 +93,8 @@ def write(
         "reads": reads,
         "layers": layers,
         "searched": searched,
-        "references": len(references),
+        "references": len(copied),
+        "examples": names,
         "network": {key: value for key, value in saved.items() if key != "state"},
         "classes": store.read(images).attrs["classes"],
         "folds": folds,
@@ -97,10 +106,12 @@ def write(
         save_file(_contiguous(saved["state"]), part / NETWORK)
         save_file(_of_classes(medoids, gaussians, "gaussians" in reads), part / CLASSES)
         save_file(tensors, part / FOLDS)
-        for number, path in enumerate(references):
+        save_file(_tensors(typical.genuine(activations, medoids)), part / GENUINE)
+        save_file(_tensors(examples), part / EXAMPLES)
+        for number, path in enumerate(copied):
             shard = store.read(path)
             arrays = {layer: shard[layer][:] for layer in searched} | {"label": shard["label"][:]}
-            save_file({n: torch.from_numpy(x) for n, x in arrays.items()}, part / reference(number))
+            save_file(_tensors(arrays), part / reference(number))
         _dump(part / ABOUT, about)
         (part / CARD).write_text(card(name, about, rows[rows["detector"] == name]), "utf-8")
         files = {path.name: sha256(path) for path in sorted(part.iterdir())}
@@ -136,6 +147,10 @@ def _of_classes(
         for name in group.array_keys() if whole else ["mean"]:
             found[f"{name}/{group.attrs['layer']}"] = torch.from_numpy(group[name][:])
     return found
+
+
+def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
 
 def _contiguous(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -342,6 +357,16 @@ class Bundle:
     def of_classes(self) -> dict[str, np.ndarray]:
         """`medoid/LAYER`, and where it is read `mean/LAYER` and the like: [C, N_l] and others."""
         return {name: tensor.numpy() for name, tensor in load_file(self.path / CLASSES).items()}
+
+    @cached_property
+    def genuine(self) -> dict[str, np.ndarray]:
+        """See `detour.typical.genuine`."""
+        return {name: tensor.numpy() for name, tensor in load_file(self.path / GENUINE).items()}
+
+    @cached_property
+    def examples(self) -> dict[str, np.ndarray]:
+        """See `detour.typical.examples`; their names are `about["examples"]`."""
+        return {name: tensor.numpy() for name, tensor in load_file(self.path / EXAMPLES).items()}
 
     def folds(self) -> Iterator[tuple[Any, np.ndarray]]:
         """The state of each fold's detector, and its scores of genuine images, float64 [n], ascending."""

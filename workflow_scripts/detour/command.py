@@ -79,6 +79,42 @@ def score(
 
 
 @app.command()
+def explain(
+    bundle: Place,
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file.")],
+    label: Annotated[str | None, typer.Option(help="Name of its true class, if it is known.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Path to write to, without the ending; default: IMAGE-explained, in this folder."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where the network runs: auto, cpu or cuda.")] = "auto",
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(help="Code from outside that the bundle may run, file.py:name or package.module:name."),
+    ] = None,
+) -> None:
+    """Show why an image has its score.
+
+    With its path through the layers, what each layer adds to the score, and the nearest reference images, as
+    a picture (SVG, PDF and PNG) and as numbers (JSON), and some lines of it here.
+    """
+    _log()
+    try:
+        from detour.detector import Detector
+        from detour.pictures import summary, write
+
+        found = Detector.load(bundle, device, trust or ()).explain(image, label)
+        place = out or Path(f"{image.stem}-explained")
+        plain = place.with_suffix("") if place.suffix in (".svg", ".pdf", ".png", ".json") else place
+        paths = write(found, plain)
+    except (DetourError, OSError) as error:
+        typer.echo(f"detour: {error}", err=True)
+        raise typer.Exit(Status.WRONG) from None
+    typer.echo(summary(found))
+    typer.echo(f"written: {', '.join(map(str, paths))}")
+
+
+@app.command()
 def info(bundle: Place) -> None:
     """Say what is in a bundle, after a look whether it is whole."""
     try:

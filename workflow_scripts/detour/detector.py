@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -12,79 +11,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from detour import activations, classifiers, detectors, folders, neighbours
+from detour import activations, classifiers, detectors, explanation, folders
 from detour.bundle import Bundle
-from detour.detectors.versions import Run, Versions
-from detour.distances import REPRESENTATIVES, distances
 from detour.errors import InputError
+from detour.explanation import Explanation
 from detour.logs import progress
 from detour.options import detectors as catalogue
+from detour.options.detectors import PAPER_S
 from detour.pixels import IMAGE, decoded, fitted, of_memory
-from detour.spelling import quoted, shown
-
-# Of no image of the run: none of its images is left out of what it is compared with.
-FOREIGN = -1
-
-
-class Recorded(Versions):
-    """Images beside a run, with what the stages say of them, computed when asked for.
-
-    Parameters
-    ----------
-    found
-        What `detour.activations.record` yields of them.
-    """
-
-    def __init__(self, bundle: Bundle, found: dict[str, np.ndarray]) -> None:
-        self.bundle, self.found = bundle, found
-        count = len(found["predicted"])
-        self.run, self.sets = Run(), ["images"]
-        self.sources = self.source = np.full(count, FOREIGN)
-        self.set = np.repeat(self.sets, count)
-        self.adversarial = np.zeros(count, dtype=bool)
-
-    def to(self, representative: str, metric: str) -> np.ndarray:
-        """Distances to the classes' representatives, float32 [m, L, C]."""
-        name, held = REPRESENTATIVES[representative], self.bundle.of_classes
-        at_layers = [
-            distances(self.found[layer], held[f"{name}/{layer}"], metric)
-            for layer in self.bundle.about["layers"]
-        ]
-        return np.stack(at_layers, axis=1).astype(np.float32)
-
-    @cached_property
-    def distances(self) -> np.ndarray:
-        """float32 [m, L, C]"""
-        return self.to(*self.bundle.about["measure"])
-
-    def activations(self, layer: str) -> np.ndarray:
-        """float32 [m, N_l]"""
-        return self.found[layer]
-
-    @cached_property
-    def predicted(self) -> np.ndarray:
-        """int64 [m]"""
-        return self.found["predicted"]
-
-    @cached_property
-    def logits(self) -> np.ndarray:
-        """float32 [m, C]"""
-        return self.found["logits"]
-
-    @property
-    def layers(self) -> list[str]:
-        return self.bundle.about["layers"]
-
-    def neighbours(self, layer: str, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Distance float32 and label int64 [m, k] of the k nearest reference images, nearest first."""
-        x = self.found[layer]
-        blocks = self.bundle.references(layer, neighbours.ENTRIES)
-        return neighbours.joined((neighbours.among(x, *block, k) for block in blocks), k, layer)
-
-    def gaussian(self, layer: str) -> dict[str, np.ndarray]:
-        """Mean, covariance and whitening, see `detour.gaussians.fit`."""
-        held = self.bundle.of_classes.items()
-        return {name.removesuffix(f"/{layer}"): x for name, x in held if name.endswith(f"/{layer}")}
+from detour.recorded import Recorded
+from detour.spelling import quoted, shown, unknown
 
 
 class Seen(NamedTuple):
@@ -133,9 +69,10 @@ class Detector:
         # What is drawn for the network is replaced by its weights: it takes no draws from whoever calls.
         with torch.random.fork_rng():
             self._classifier = classifiers.built(bundle.network, device, keep=self.layers)
-            options = catalogue.detector(about["detector"])
+            self._options = catalogue.detector(about["detector"])
             self._folds = [
-                (detectors.detector(options).restored(state), genuine) for state, genuine in bundle.folds()
+                (detectors.detector(self._options).restored(state), genuine)
+                for state, genuine in bundle.folds()
             ]
         self._count = sum(len(genuine) for _, genuine in self._folds)
 
@@ -242,13 +179,9 @@ class Detector:
         predicted, scores, nearest = [], [], []
         for found in activations.record(self._classifier, self.layers, batched):
             versions = Recorded(self.bundle, found)
-            each = [
-                detectors.scored(fitted, versions, f"{self.bundle.path}, fold {fold}")
-                for fold, (fitted, _) in enumerate(self._folds)
-            ]
             predicted.append(versions.predicted)
-            scores.append(np.stack(each, axis=1))
-            nearest.append(versions.to("medoid", "l2").argmin(2))
+            scores.append(self._scores(versions))
+            nearest.append(_nearest(versions))
         return Seen(
             names,
             errors,
@@ -256,6 +189,61 @@ class Detector:
             np.concatenate([np.empty((0, len(self._folds))), *scores]),
             np.concatenate([np.empty((0, len(self.layers)), np.int64), *nearest]),
         )
+
+    def explain(self, image: Any, label: str | int | None = None, fold: int | None = None) -> Explanation:
+        """Why an image has its score: its path, the layers' parts of the score, and its neighbours.
+
+        Parameters
+        ----------
+        image
+            One, of what `__call__` takes.
+        label
+            Name of its true class, or its number, if that is known.
+        fold
+            The detector of this fold alone, such as the one that has not seen an image of the run; None: all.
+
+        Raises
+        ------
+        InputError
+            If there is not one image, it cannot be decoded, or there is no class or fold like that.
+        """
+        inputs = list(_inputs(image))
+        if len(inputs) != 1:
+            raise InputError(f"explain: found {len(inputs)} images, expected one; name it")
+        if isinstance(label, str):
+            if label not in self.classes:
+                raise InputError(unknown("label", label, self.classes))
+            label = self.classes.index(label)
+        if fold is not None and fold not in range(len(self._folds)):
+            raise InputError(unknown("fold", fold, range(len(self._folds))))
+        name = str(inputs[0]) if isinstance(inputs[0], Path) else ""
+        errors: list[str] = []
+        batches = list(self._batches(inputs, 1, errors))
+        if not batches:
+            raise InputError(f"{name}: {errors[0]}" if name else errors[0])
+        (found,) = activations.record(self._classifier, self.layers, batches)
+        versions = Recorded(self.bundle, found)
+        scores = self._scores(versions)
+        seen = Seen([name], errors, versions.predicted, scores, _nearest(versions))
+        used = self._folds if fold is None else [self._folds[fold]]
+        return explanation.explained(
+            versions,
+            [fitted for fitted, _ in used],
+            file=name,
+            pixels=batches[0][0][0].numpy(),
+            label=label,
+            p=float(self.p_values(scores)[0]) if fold is None else _p(used[0][1], scores[0, fold]),
+            leaves=int(_leaves(seen)[0]),
+            differentiable=self._options.differentiable,
+        )
+
+    def _scores(self, versions: Recorded) -> np.ndarray:
+        """float64 [m, K]"""
+        each = [
+            detectors.scored(fitted, versions, f"{self.bundle.path}, fold {fold}")
+            for fold, (fitted, _) in enumerate(self._folds)
+        ]
+        return np.stack(each, axis=1)
 
     def _batches(
         self, inputs: list[Any], batch_size: int, errors: list[str]
@@ -304,6 +292,16 @@ def _inputs(images: Any) -> Iterator[Any]:
         raise InputError(
             f"images: found {quoted(images)}, expected paths, folders, {IMAGE}, or several of them"
         )
+
+
+def _nearest(versions: Recorded) -> np.ndarray:
+    """The class of the nearest medoid at each layer: int64 [m, L]"""
+    return versions.to(*PAPER_S).argmin(2)
+
+
+def _p(genuine: np.ndarray, score: float) -> float:
+    """The p-value of a score, by genuine scores float64 [n], ascending."""
+    return float((1 + len(genuine) - np.searchsorted(genuine, score)) / (len(genuine) + 1))
 
 
 def _leaves(seen: Seen) -> np.ndarray:

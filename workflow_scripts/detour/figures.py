@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.manifold import TSNE
 from sklearn.preprocessing import StandardScaler
 
-from detour import store, tables
+from detour import methods, store, tables
 from detour.artefacts import written
 from detour.metrics import FALSE_POSITIVE_RATES, FEW, mean_roc, wilson
 from detour.protocols import ALL
@@ -598,6 +598,9 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "controls": controls,
 }
 
+# In a module of its own, which needs what scores images: others are not drawn again where that changes.
+ELSEWHERE = {"explained": "detour.pictures:explained"}
+
 
 def draw(name: str, svg: str | Path, pdf: str | Path, inputs: dict[str, Any], **settings: Any) -> None:
     """Draw a figure and write it twice.
@@ -605,15 +608,17 @@ def draw(name: str, svg: str | Path, pdf: str | Path, inputs: dict[str, Any], **
     Parameters
     ----------
     name
-        One of `FIGURES`.
+        One of `FIGURES` or `ELSEWHERE`.
     inputs, settings
         Its arguments: paths, and the rest.
     """
     mpl.use("agg")
     each = ([value] if isinstance(value, str | Path) else value for value in inputs.values())
-    store.lineage(path for paths in each for path in paths)
+    # A bundle is a folder, which has digests of its own.
+    store.lineage(path for paths in each for path in paths if Path(path).is_file())
     with mpl.rc_context(STYLE):
-        figure = FIGURES[name](**inputs, **settings)
+        drawing = methods.loaded(ELSEWHERE[name]) if name in ELSEWHERE else FIGURES[name]
+        figure = drawing(**inputs, **settings)
         for path, dates in ((svg, {"Date": None}), (pdf, {"CreationDate": None})):
             with written(path) as part:
                 # The report looks for the title, so that no figure stands in another's place.

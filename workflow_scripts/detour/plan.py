@@ -402,20 +402,21 @@ class Plan:
             # Without what changes nothing in it.
             "config": self.run.model_dump(exclude={"dask", "figures", "adaptive"}),
             "outside": [name for name in (entry.outside, *self.run.classifier.code) if name],
+            "dataset": self._reference,
         }
         reads = {
             "classifier": self.classifier_path,
             "images": self.images["original"],
+            "activations": self.activations["original"],
             "medoids": self.medoids,
+            "references": self.references,
             "models": [self.of_training(detector, seed, fold, "model.pt") for fold in self.folds],
             "scores": [self.of_training(detector, seed, fold, "scores.zarr.zip") for fold in self.folds],
             "summary": artefact("summary"),
         }
         if "gaussians" in entry.reads or entry.measure[0] == "centroid":
             reads["gaussians"] = self.gaussians
-        if entry.nearest:
-            reads["references"] = self.references
-        return Job("bundle.py", reads, told, entry.code + self.run.classifier.code)
+        return Job("bundle.py", reads, told, entry.code + self.run.classifier.code + self._dataset)
 
     def adapt(self, detector: str, method: str, fold: int) -> Job:
         asked = self.run.adaptive.model_dump(exclude={"methods", "detectors", "folds"})
@@ -479,7 +480,23 @@ class Plan:
             figures["controls"] = (read, {"fpr": max(self.run.metrics.fpr)})
         if self.adapted:
             figures["adaptive"] = ({"table": artefact("adaptive"), "adapted": self.adapted}, {})
-        return {name: Job("figure.py", read, told | {"name": name}) for name, (read, told) in figures.items()}
+        jobs = {name: Job("figure.py", read, told | {"name": name}) for name, (read, told) in figures.items()}
+        if self.bundles:
+            jobs["explained"] = self._explained(next(iter(self.bundles)))
+        return jobs
+
+    def _explained(self, detector: str) -> Job:
+        """The figure that explains some scores of a detector."""
+        bundle = self.bundle(detector)
+        told = {"detector": detector, "seed": self.seeds(detector)[0], "trusted": bundle.told["outside"]}
+        reads = {
+            "bundle": self.bundles[detector],
+            "images": [self.images[s] for s in ("original", *self.attacks)],
+            "scores": artefact("scores"),
+            "verdicts": artefact("verdicts"),
+        }
+        methods = ("detour.pictures", *self.detectors[detector].code, *self.run.classifier.code)
+        return Job("figure.py", reads, told | {"name": "explained"}, methods)
 
     def report(self) -> Job:
         reads = {

@@ -39,7 +39,7 @@ from detour.detectors.neighbours import KNN
 from detour.detectors.sequences import LSTM, MLP
 from detour.detectors.versions import Run, Versions
 from detour.options.detectors import METHODS
-from detour.store import Made
+from detour.store import ORIGINAL, Made
 
 N, L, C, WIDTH = 600, 4, 3, 6
 LAYERS = {"first": 4, "layer": WIDTH}
@@ -588,9 +588,17 @@ def test_mahalanobis_is_that_of_lee_et_al(run, references):
     assert_is_the_regression_of(numbers, detector, run, 2)
 
 
+@pytest.mark.parametrize("damage", [0, 3])
 @pytest.mark.parametrize("chosen", [None, ["layer"]])
-def test_fisher_is_the_discriminant_by_solving_for_it(run, references, chosen):
-    """Without eigenvectors: the correlations about the classes' means, their inverse, two means."""
+def test_fisher_is_the_discriminant_by_solving_for_it(run, references, write_store, rng, chosen, damage):
+    """Without eigenvectors: the correlations about the classes' means, their inverse, two means.
+
+    The second time there is a control, whose changes are added to the correlations.
+    """
+    if damage:
+        x = {name: rng.normal(1, 1, (N, width)).astype(np.float32) for name, width in LAYERS.items()}
+        control = write_store("a-control", x, layers=list(LAYERS))
+        run = Run(activations={**run.activations, "control": control}, joint=run.joint, controls=["control"])
     names = chosen or list(LAYERS)
     label = of_references(references, "label")
     reference = np.hstack([of_references(references, name) for name in names]).astype(np.float64)
@@ -605,9 +613,13 @@ def test_fisher_is_the_discriminant_by_solving_for_it(run, references, chosen):
     train, validation, test = (Versions(run, part) for part in (TRAIN, VALIDATION, TEST))
     x = standardised(train)
     moved = x[train.adversarial].mean(0) - x[~train.adversarial].mean(0)
+    for control in run.controls:
+        change = x[train.set == control] - x[train.set == ORIGINAL]
+        correlations += damage * np.mean(change[:, :, None] * change[:, None], axis=0)
     w = np.linalg.solve(correlations, moved)
-    low, middle, high = np.percentile((standardised(validation) @ w)[~validation.adversarial], [16, 50, 84])
-    detector = asked.detector("fisher", layers=chosen, ridge=0.01)
+    genuine = (standardised(validation) @ w)[validation.set == ORIGINAL]
+    low, middle, high = np.percentile(genuine, [16, 50, 84])
+    detector = asked.detector("fisher", layers=chosen, ridge=0.01, damage=damage)
     detector.fit(train, validation, seed=0)
     np.testing.assert_allclose(
         detector.score(test), 2 * (standardised(test) @ w - middle) / (high - low), rtol=1e-6

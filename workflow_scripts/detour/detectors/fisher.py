@@ -37,6 +37,10 @@ class Fisher:
     correlations R of the reference's activations about their classes' means, all in units of the reference's
     deviations. The covariance is known from many more images than those of the training, and what is learned
     is one direction: attacks move activations little beside what tells images apart, but alike.
+
+    Where controls are in training, R has beside it damage * mean d d^T, with d what a control changes of a
+    training image: a direction in which harmless changes move images tells no attack, however little genuine
+    images vary in it.
     """
 
     def __init__(self, options: options.Discriminant) -> None:
@@ -45,8 +49,10 @@ class Fisher:
     def fit(self, train: Versions, validation: Versions, seed: int) -> list[dict[str, float]]:
         self.chosen = list(self.options.layers or train.layers)
         self.mean, whitening, white = _whitened(train.run, tuple(self.chosen), self.options.ridge)
+        damaged = _of_damage(white, train, self.options.damage)
         x, seen = (
-            torch.cat([white[name][part.sources] for name in part.sets]) for part in (train, validation)
+            torch.cat([white[name][part.sources] for name in part.sets]) @ damaged
+            for part in (train, validation)
         )
         parts, history = self.parts(
             x, torch.from_numpy(train.adversarial), seen, validation.adversarial, seed
@@ -54,7 +60,7 @@ class Fisher:
         with torch.no_grad():
             # What is learned is of whitened activations, and is applied to them as they are.
             for part in parts:
-                part.first.weight = nn.Parameter(part.first.weight.double() @ whitening.T)
+                part.first.weight = nn.Parameter(part.first.weight.double() @ damaged.T @ whitening.T)
         self.net = nn.ModuleList(parts).double().eval()
         originals = Versions(validation.run, validation.sources, [ORIGINAL])
         with torch.no_grad():
@@ -186,6 +192,24 @@ class _Bypassed(nn.Module):
 def _joined(activations: Mapping[str, Tensor], layers: Sequence[str]) -> Tensor:
     """Layers side by side: float64 [m, N]"""
     return torch.cat([activations[layer] for layer in layers], dim=1).double()
+
+
+def _of_damage(white: Mapping[str, Tensor], train: Versions, weight: float) -> Tensor:
+    """M [N, N] that makes whitened activations white once more, where damage is added to how they vary.
+
+    M M^T = (I + weight * mean d d^T)^-1, over all differences d that controls make to training images.
+    """
+    own = white[ORIGINAL][train.sources]
+    width = own.shape[1]
+    both = torch.eye(width, dtype=own.dtype)
+    known = [name for name in train.sets if name in train.run.controls]
+    for name in known:
+        change = white[name][train.sources] - own
+        both.addmm_(change.T, change, alpha=weight / (len(known) * len(change)))
+    # Triangular, so that the inverse is a substitution.
+    return torch.linalg.solve_triangular(
+        torch.linalg.cholesky(both), torch.eye(width, dtype=own.dtype), upper=False
+    ).T
 
 
 # The cases of a run's protocols have it in common.

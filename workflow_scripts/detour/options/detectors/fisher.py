@@ -17,6 +17,11 @@ class Discriminant(Detector):
     ridge: Positive = Field(
         0.0001, description="added to the eigenvalues of the reference's correlations, whose mean is 1"
     )
+    damage: Nonnegative = Field(
+        1,
+        description="with `controls: true`: weight of the scatter of what controls change, beside how genuine"
+        " images of a class vary",
+    )
 
     reads: ClassVar = ["activations", "joint"]
     differentiable: ClassVar = True

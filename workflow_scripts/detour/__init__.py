@@ -3,8 +3,9 @@
 One module per stage, in the order of the data: images, classifiers, attacks, controls, activations, medoids,
 distances, folds, detectors, metrics, bundle, figures, report. Later stages import earlier ones, never the
 other way round. The others are what several stages share (artefacts, store, logs, seeds, areas, folders,
-spelling, errors) and what the workflow asks (config, code). `Detector` (detector, command) scores images with
-the bundle that a run left.
+spelling, errors) and what the workflow asks (config, code). `Detector` (detector, recorded, explanation)
+scores images with the bundle that a run left; the command (command) has besides what puts runs side by side
+(leaderboard, compared) and what begins a configuration (initial).
 """
 
 from importlib import import_module

@@ -102,7 +102,7 @@ ACCEPTED = {
     # Any number is meant, from 1e-12 to 1e12.
     r".*\.(lr|delta|ridge|temperature)|adaptive\.step": {"huge", "half", "whole float"},
     r".*\.c\[0\]": {"huge", "half"},
-    r".*\.(decay|confidence|weight|weight_decay)|sparse_l1\.eps": {"huge", "tiny", "half", "whole float"},
+    r".*\.(decay|confidence|damage|weight|weight_decay)|sparse_l1\.eps": {"huge", "tiny", "half", "whole float"},
     r"pgd\.eps": {"whole float"},
     r"mahalanobis\.magnitude": {"tiny", "half", "whole float"},
     # At most the attack's eps, 8; null has a meaning of its own.

@@ -166,6 +166,20 @@ def test_everything_that_is_wrong_is_said_at_once():
         load(settings)
 
 
+def test_what_is_damage_goes_behind_a_preset_of_photographs(monkeypatch):
+    """No noise is an attack there, and each kind of damage is unknown in turn. Its images may be any."""
+    monkeypatch.chdir(ROOT)
+    behind = [
+        yaml.safe_load((ROOT / f"presets/{name}.yaml").read_text()) for name in ("imagenette", "damage")
+    ]
+    run = load({**behind[0], **behind[1], "dataset": {"name": "digits", "test": 500}})
+    assert {attack.method for attack in run.attacks} == {"fgsm", "iterative"}
+    assert [detector.name for detector in run.detectors if detector.controls] == ["fisher_controls"]
+    families = {control.family or control.method for control in run.controls}
+    assert {"weak_noise", "strong_noise"} < families
+    assert len(families) == 16
+
+
 def test_a_preset_alone_is_told_once_what_it_goes_behind():
     with pytest.raises(ConfigError) as caught:
         load(yaml.safe_load((ROOT / "presets/evaluation.yaml").read_text()))

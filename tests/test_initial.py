@@ -33,7 +33,7 @@ def begun(tmp_path, monkeypatch):
 
 def planned_by_snakemake(tmp_path, file: str) -> str:
     settings = yaml.safe_load((tmp_path / file).read_text())
-    done = Workflow(tmp_path, settings).asked("--dry-run")
+    done = Workflow(tmp_path, settings).snakemake("--dry-run")
     assert done.returncode == 0, done.stdout
     return done.stdout
 

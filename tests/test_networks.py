@@ -375,7 +375,7 @@ def test_an_edit_of_the_network_s_file_makes_again_what_runs_the_network(own, tm
     path.write_text(path.read_text().replace("return", "width += 1\n    return"))
     after = meanings(own)
     run = {name(path) for path in after if before[path] != after[path]}
-    pattern = r"classifier\.pt|images/(?!original).*|activations/.*|adaptive/.*|detectors/[^/]*/bundle"
+    pattern = r"classifier\.pt|images/(?!original).*|activations/.*|adaptive/.*|detectors/[^/]*/bundle|figures/explained"
     assert run == {name(path) for path in after if re.fullmatch(pattern, name(path))}
     assert_reruns(rf"{pattern}|{REFERENCE}|{JUDGED}", before, after)
 

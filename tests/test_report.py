@@ -31,7 +31,7 @@ def page(finished):
 
 
 def test_page_needs_no_network(page):
-    assert len(page.sources) == 9
+    assert len(page.sources) == 10
     assert all(source.startswith("data:image/svg+xml;base64,") for source in page.sources)
     assert all(link.startswith("#") for link in page.links)
     assert {link[1:] for link in page.links} <= page.ids

@@ -173,9 +173,9 @@ def test_what_is_damage_goes_behind_a_preset_of_photographs(monkeypatch):
         yaml.safe_load((ROOT / f"presets/{name}.yaml").read_text()) for name in ("imagenette", "damage")
     ]
     run = load({**behind[0], **behind[1], "dataset": {"name": "digits", "test": 500}})
-    assert {attack.method for attack in run.attacks} == {"fgsm", "iterative"}
-    assert [detector.name for detector in run.detectors if detector.controls] == ["fisher_controls"]
-    families = {control.family or control.method for control in run.controls}
+    assert {attack["method"] for attack in run["attacks"]} == {"fgsm", "iterative"}
+    assert [each["name"] for each in run["detectors"] if each["controls"]] == ["fisher_controls"]
+    families = {control["family"] or control["method"] for control in run["controls"]}
     assert {"weak_noise", "strong_noise"} < families
     assert len(families) == 16
 

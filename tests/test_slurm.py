@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -71,6 +72,8 @@ def hurry(workflow: Workflow) -> None:
 
 def test_run_survives_what_happens_on_a_cluster(finished, tmp_path):
     workflow = Workflow(tmp_path, SMALL)
+    # Processes of SLURM's, which it limits and stops, not forks of another.
+    workflow.python = sys.executable
 
     def cancel(job: dict[str, str]) -> None:
         asked("scancel", job["JobId"])
@@ -115,6 +118,7 @@ def test_run_survives_what_happens_on_a_cluster(finished, tmp_path):
 
 
 def test_without_another_try_the_error_says_what_happened_and_the_rerun_completes(copied, finished):
+    copied.python = sys.executable
     small = ("--forcerun", "fold", "--set-resources", "fold:mem_mb=60")
     ran = copied.snakemake(*PROFILE, "results/small/folds.csv", "--retries", "0", *small)
     assert ran.returncode != 0

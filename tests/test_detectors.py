@@ -593,12 +593,16 @@ def test_mahalanobis_is_that_of_lee_et_al(run, references):
 def test_fisher_is_the_discriminant_by_solving_for_it(run, references, write_store, rng, chosen, damage):
     """Without eigenvectors: the correlations about the classes' means, their inverse, two means.
 
-    The second time there is a control, whose changes are added to the correlations.
+    The second time there are two controls, of which one is in training: its changes are added to the correlations.
     """
+    sets = ["original", "attack"]
     if damage:
-        x = {name: rng.normal(1, 1, (N, width)).astype(np.float32) for name, width in LAYERS.items()}
-        control = write_store("a-control", x, layers=list(LAYERS))
-        run = Run(activations={**run.activations, "control": control}, joint=run.joint, controls=["control"])
+        changed = dict(run.activations)
+        for name in ("known", "left out"):
+            x = {layer: rng.normal(1, 1, (N, width)).astype(np.float32) for layer, width in LAYERS.items()}
+            changed[name] = write_store(name, x, layers=list(LAYERS))
+        run = Run(activations=changed, joint=run.joint, controls=["known", "left out"])
+        sets.append("known")
     names = chosen or list(LAYERS)
     label = of_references(references, "label")
     reference = np.hstack([of_references(references, name) for name in names]).astype(np.float64)
@@ -610,10 +614,10 @@ def test_fisher_is_the_discriminant_by_solving_for_it(run, references, write_sto
         x = np.hstack([versions.activations(name) for name in names]).astype(np.float64)
         return (x - reference.mean(0)) / deviation
 
-    train, validation, test = (Versions(run, part) for part in (TRAIN, VALIDATION, TEST))
+    train, validation, test = (Versions(run, part, sets) for part in (TRAIN, VALIDATION, TEST))
     x = standardised(train)
     moved = x[train.adversarial].mean(0) - x[~train.adversarial].mean(0)
-    for control in run.controls:
+    for control in sets[2:]:
         change = x[train.set == control] - x[train.set == ORIGINAL]
         correlations += damage * np.mean(change[:, :, None] * change[:, None], axis=0)
     w = np.linalg.solve(correlations, moved)

@@ -49,18 +49,17 @@ class Fisher:
     def fit(self, train: Versions, validation: Versions, seed: int) -> list[dict[str, float]]:
         self.chosen = list(self.options.layers or train.layers)
         self.mean, whitening, white = _whitened(train.run, tuple(self.chosen), self.options.ridge)
-        damaged = _of_damage(white, train, self.options.damage)
+        damage = _of_damage(train, tuple(self.chosen), self.options)
         x, seen = (
-            torch.cat([white[name][part.sources] for name in part.sets]) @ damaged
-            for part in (train, validation)
+            torch.cat([white[name][part.sources] for name in part.sets]) for part in (train, validation)
         )
         parts, history = self.parts(
-            x, torch.from_numpy(train.adversarial), seen, validation.adversarial, seed
+            x, torch.from_numpy(train.adversarial), seen, validation.adversarial, seed, damage
         )
         with torch.no_grad():
             # What is learned is of whitened activations, and is applied to them as they are.
             for part in parts:
-                part.first.weight = nn.Parameter(part.first.weight.double() @ damaged.T @ whitening.T)
+                part.first.weight = nn.Parameter(part.first.weight.double() @ whitening.T)
         self.net = nn.ModuleList(parts).double().eval()
         originals = Versions(validation.run, validation.sources, [ORIGINAL])
         with torch.no_grad():
@@ -73,7 +72,7 @@ class Fisher:
         return history
 
     def parts(
-        self, x: Tensor, y: Tensor, seen: Tensor, truth: np.ndarray, seed: int
+        self, x: Tensor, y: Tensor, seen: Tensor, truth: np.ndarray, seed: int, damage: Tensor
     ) -> tuple[list[_Part], list[dict[str, float]]]:
         """What scores are added up, and a history.
 
@@ -82,9 +81,12 @@ class Fisher:
         x, seen : float64 [m, N]
             Whitened activations of the training and the validation.
         y, truth : bool [m]
+        damage : float64 [N, N]
+            Makes whitened activations white once more, see `_of_damage`.
         """
         discriminant = nn.Linear(x.shape[1], 1, bias=False)
-        discriminant.weight = nn.Parameter((x[y].mean(0) - x[~y].mean(0))[None])
+        moved = x[y].mean(0) - x[~y].mean(0)
+        discriminant.weight = nn.Parameter((moved @ damage @ damage.T)[None])
         part = _Part(discriminant, nn.Flatten(0))
         with torch.no_grad():
             auc = areas.auc(truth, part(seen).numpy())
@@ -135,12 +137,13 @@ class FisherMLP(Fisher):
     options: options.FisherMLP
 
     def parts(
-        self, x: Tensor, y: Tensor, seen: Tensor, truth: np.ndarray, seed: int
+        self, x: Tensor, y: Tensor, seen: Tensor, truth: np.ndarray, seed: int, damage: Tensor
     ) -> tuple[list[_Part], list[dict[str, float]]]:
         chosen = self.options
-        discriminant, history = super().parts(x, y, seen, truth, seed)
+        discriminant, history = super().parts(x, y, seen, truth, seed, damage)
         torch.manual_seed(seed)
-        x, seen, target = x.float(), seen.float(), y.float()
+        damage, target = damage.float(), y.float()
+        x, seen = x.float() @ damage, seen.float() @ damage
         perceptron = self._untrained(x.shape[1])[1]
         net = nn.Sequential(nn.Dropout(chosen.dropout), perceptron)
         # Originals, of which there are few, weigh as much as all attacks.
@@ -169,6 +172,8 @@ class FisherMLP(Fisher):
             if auc > best:
                 best, kept = auc, copy.deepcopy(perceptron.state_dict())
         perceptron.load_state_dict(kept)
+        with torch.no_grad():
+            perceptron.first.weight = nn.Parameter(perceptron.first.weight @ damage.T)
         return [*discriminant, perceptron], history
 
     def _untrained(self, width: int) -> list[_Part]:
@@ -194,22 +199,41 @@ def _joined(activations: Mapping[str, Tensor], layers: Sequence[str]) -> Tensor:
     return torch.cat([activations[layer] for layer in layers], dim=1).double()
 
 
-def _of_damage(white: Mapping[str, Tensor], train: Versions, weight: float) -> Tensor:
+def _of_damage(train: Versions, layers: tuple[str, ...], options: options.Discriminant) -> Tensor:
     """M [N, N] that makes whitened activations white once more, where damage is added to how they vary.
 
-    M M^T = (I + weight * mean d d^T)^-1, over all differences d that controls make to training images.
+    M M^T = (I + damage * mean d d^T)^-1, over all differences d that controls make to training images.
     """
-    own = white[ORIGINAL][train.sources]
-    width = own.shape[1]
-    both = torch.eye(width, dtype=own.dtype)
     known = [name for name in train.sets if name in train.run.controls]
-    for name in known:
-        change = white[name][train.sources] - own
-        both.addmm_(change.T, change, alpha=weight / (len(known) * len(change)))
+    whitened = train.run, layers, options.ridge
+    one = torch.eye(len(_whitened(*whitened)[0]), dtype=torch.float64)
+    if not known or not options.damage:
+        return one
+    # A case leaves out few of the controls, if any, and all have the others in common.
+    left_out = tuple(name for name in train.run.controls if name not in known)
+    sources = tuple(train.sources)
+    scatter = _all_scattered(*whitened, sources) - _scattered(*whitened, sources, left_out)
+    both = one + options.damage / (len(known) * len(sources)) * scatter
     # Triangular, so that the inverse is a substitution.
-    return torch.linalg.solve_triangular(
-        torch.linalg.cholesky(both), torch.eye(width, dtype=own.dtype), upper=False
-    ).T
+    return torch.linalg.solve_triangular(torch.linalg.cholesky(both), one, upper=False).T
+
+
+@lru_cache(maxsize=1)
+def _all_scattered(run: Run, layers: tuple[str, ...], ridge: float, sources: tuple[int, ...]) -> Tensor:
+    return _scattered(run, layers, ridge, sources, tuple(run.controls))
+
+
+def _scattered(
+    run: Run, layers: tuple[str, ...], ridge: float, sources: tuple[int, ...], controls: tuple[str, ...]
+) -> Tensor:
+    """Sum of d d^T over the changes of controls to these images: float64 [N, N]"""
+    mean, _, white = _whitened(run, layers, ridge)
+    found = torch.zeros(len(mean), len(mean), dtype=torch.float64)
+    rows = list(sources)
+    for name in controls:
+        change = white[name][rows] - white[ORIGINAL][rows]
+        found.addmm_(change.T, change)
+    return found
 
 
 # The cases of a run's protocols have it in common.

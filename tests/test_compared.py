@@ -199,6 +199,14 @@ def test_what_a_run_lacks_is_named(write_run, tmp_path):
         compared.compare([early, early], tmp_path / "out")
 
 
+@pytest.mark.parametrize("content", [b"", b"\xa6\x00\xff", b'a,b\n"1,2\n3'], ids=["empty", "no text", "cut"])
+def test_a_summary_that_is_no_table_is_named(write_run, tmp_path, content):
+    early = write_run("early")
+    (early / "summary.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=r"early/summary\.csv: is no table .* delete it and run again"):
+        compared.compare([write_run("whole", board=board_of("whole")), early], tmp_path / "out")
+
+
 NAMES = ["<b>&amp;", "$x^2$", "猫と犬", "nan", "-08"]
 
 

@@ -89,6 +89,8 @@ def test_one_folder_is_split_by_two_lists(begun, rng, tmp_path):
         ({}, [], "images: found 0 folders with images, expected two classes or more"),
         ({"a": 12, "b": 12}, ["--model", "nothing"], "classifier.model"),
         ({"a": 12, "b": 12}, ["--weights", "no.pt"], "classifier.weights: found 'no.pt', and no such file"),
+        ({"a": 1, "b": 1}, [], "images: found 0 images to attack, expected at least 4"),
+        ({"a": 12, "\udcff": 12}, [], "its name is not UTF-8, expected one that is; rename it"),
     ],
 )
 def test_what_the_workflow_would_refuse_is_not_written(begun, rng, tmp_path, images, options, said):

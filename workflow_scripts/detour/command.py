@@ -1,6 +1,8 @@
 """Command: `detour` scores images with a bundle, compares runs and begins new ones; thin over the library."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +28,21 @@ class Status(IntEnum):
     FLAGGED = 3
 
 
+@contextmanager
+def _errors() -> Iterator[None]:
+    """What is wrong is a line, not a traceback."""
+    try:
+        yield
+    except (DetourError, OSError) as error:
+        typer.echo(f"detour: {error}", err=True)
+        raise typer.Exit(Status.WRONG) from None
+
+
+Trusted = Annotated[
+    list[str] | None,
+    typer.Option(help="Code from outside that the bundle may run, file.py:name or package.module:name."),
+]
+
 Place = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="Folder, results/RUN/detectors/DETECTOR/bundle.")
 ]
@@ -39,10 +56,7 @@ def score(
     out: Annotated[Path | None, typer.Option(help="CSV to write the table to.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each image.")] = False,
     device: Annotated[str, typer.Option(help="Where the network runs: auto, cpu or cuda.")] = "auto",
-    trust: Annotated[
-        list[str] | None,
-        typer.Option(help="Code from outside that the bundle may run, file.py:name or package.module:name."),
-    ] = None,
+    trust: Trusted = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images that the network sees at once; default: the run's.")
     ] = None,
@@ -57,7 +71,7 @@ def score(
     the bundle, or, where nothing was flagged, an image that cannot be decoded.
     """
     _log()
-    try:
+    with _errors():
         # Not above: torch takes seconds, and `--help` does without.
         from detour.detector import Detector
 
@@ -65,9 +79,6 @@ def score(
         if out:
             with written(out) as part:
                 table.to_csv(part, index=False)
-    except (DetourError, OSError) as error:
-        typer.echo(f"detour: {error}", err=True)
-        raise typer.Exit(Status.WRONG) from None
     if as_json:
         typer.echo(table.to_json(orient="records", lines=True, double_precision=15), nl=False)
     else:
@@ -88,10 +99,7 @@ def explain(
         typer.Option(help="Path to write to, without the ending; default: IMAGE-explained, in this folder."),
     ] = None,
     device: Annotated[str, typer.Option(help="Where the network runs: auto, cpu or cuda.")] = "auto",
-    trust: Annotated[
-        list[str] | None,
-        typer.Option(help="Code from outside that the bundle may run, file.py:name or package.module:name."),
-    ] = None,
+    trust: Trusted = None,
 ) -> None:
     """Show why an image has its score.
 
@@ -99,7 +107,7 @@ def explain(
     a picture (SVG, PDF and PNG) and as numbers (JSON), and some lines of it here.
     """
     _log()
-    try:
+    with _errors():
         from detour.detector import Detector
         from detour.pictures import summary, write
 
@@ -107,9 +115,6 @@ def explain(
         place = out or Path(f"{image.stem}-explained")
         plain = place.with_suffix("") if place.suffix in (".svg", ".pdf", ".png", ".json") else place
         paths = write(found, plain)
-    except (DetourError, OSError) as error:
-        typer.echo(f"detour: {error}", err=True)
-        raise typer.Exit(Status.WRONG) from None
     typer.echo(summary(found))
     typer.echo(f"written: {', '.join(map(str, paths))}")
 
@@ -117,13 +122,10 @@ def explain(
 @app.command()
 def info(bundle: Place) -> None:
     """Say what is in a bundle, after a look whether it is whole."""
-    try:
+    with _errors():
         from detour.bundle import Bundle
 
         typer.echo(Bundle(bundle).card, nl=False)
-    except (DetourError, OSError) as error:
-        typer.echo(f"detour: {error}", err=True)
-        raise typer.Exit(Status.WRONG) from None
 
 
 @app.command()
@@ -134,14 +136,11 @@ def compare(
     out: Annotated[Path, typer.Option(help="Folder to write comparison.html and .csv to.")] = Path(),
 ) -> None:
     """Write finished runs side by side: a page and a table, with differences from the first run."""
-    try:
+    with _errors():
         from detour.compared import compare
 
         for path in compare(runs, out):
             typer.echo(path)
-    except (DetourError, OSError) as error:
-        typer.echo(f"detour: {error}", err=True)
-        raise typer.Exit(Status.WRONG) from None
 
 
 @app.command()
@@ -159,13 +158,10 @@ def init(
     out: Annotated[Path, typer.Option(help="Where to write the configuration.")] = Path("my.yaml"),
 ) -> None:
     """Write a configuration for a folder of images, after a look at them and at the network."""
-    try:
+    with _errors():
         from detour.initial import initial
 
         initial(images, out, model=model, weights=weights, say=_say)
-    except (DetourError, OSError) as error:
-        typer.echo(f"detour: {error}", err=True)
-        raise typer.Exit(Status.WRONG) from None
     typer.echo(f"{out}: read it, then run: snakemake --cores all --configfile {out}")
 
 
@@ -174,13 +170,10 @@ def layers(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Configuration of a run, as YAML.")],
 ) -> None:
     """Print the modules of a run's network, as `snakemake layers` does."""
-    try:
+    with _errors():
         from detour import console
 
         console.show_layers(console.planned(console.settings(config), [config], first=True, say=_say))
-    except (DetourError, OSError) as error:
-        typer.echo(f"detour: {error}", err=True)
-        raise typer.Exit(Status.WRONG) from None
 
 
 def _say(line: str) -> None:

@@ -212,14 +212,17 @@ def _of_summary(folder: Path) -> tuple[pd.DataFrame, list[str]]:
             " has; finish the run"
         )
     numbers = ("value", "low", "high")
-    # A name is text, whatever it looks like.
-    found = (
-        tables.read(stored)
-        if stored.is_file()
-        else pd.read_csv(text, dtype=str, keep_default_na=False).apply(
-            lambda column: pd.to_numeric(column, errors="coerce") if column.name in numbers else column
+    try:
+        # A name is text, whatever it looks like.
+        found = (
+            tables.read(stored)
+            if stored.is_file()
+            else pd.read_csv(text, dtype=str, keep_default_na=False).apply(
+                lambda column: pd.to_numeric(column, errors="coerce") if column.name in numbers else column
+            )
         )
-    )
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{text}: is no table ({str(error).strip()}); delete it and run again") from None
     if missing := {"detector", "protocol", "measure", "value"} - set(found):
         raise InputError(
             f"{text}: found no column {', '.join(sorted(missing))}, expected a summary of a run; run again"

@@ -160,13 +160,12 @@ class Detector:
             table.loc[good, name] = values
         return table.assign(error=seen.errors)
 
-    def p_values(self, scores: np.ndarray) -> np.ndarray:
-        """Cross-conformal p-values of scores float64 [m, K]: float64 [m]; see `__call__`."""
-        above = [
-            len(genuine) - np.searchsorted(genuine, of_fold)
-            for (_, genuine), of_fold in zip(self._folds, scores.T, strict=True)
-        ]
-        return (1 + np.sum(above, axis=0)) / (self._count + 1)
+    def p_values(self, scores: np.ndarray, fold: int | None = None) -> np.ndarray:
+        """Cross-conformal p-values of scores float64 [m, K], or by one fold: float64 [m]; see `__call__`."""
+        used = [fold] if fold is not None else range(len(self._folds))
+        genuine = [self._folds[k][1] for k in used]
+        above = [len(of) - np.searchsorted(of, scores[:, k]) for k, of in zip(used, genuine, strict=True)]
+        return (1 + np.sum(above, axis=0)) / (1 + sum(map(len, genuine)))
 
     def seen(self, images: Any, batch_size: int | None = None) -> Seen:
         """What is seen of images; parameters are those of `__call__`."""
@@ -232,7 +231,7 @@ class Detector:
             file=name,
             pixels=batches[0][0][0].numpy(),
             label=label,
-            p=float(self.p_values(scores)[0]) if fold is None else _p(used[0][1], scores[0, fold]),
+            p=float(self.p_values(scores, fold)[0]),
             leaves=int(_leaves(seen)[0]),
             differentiable=self._options.differentiable,
         )
@@ -297,11 +296,6 @@ def _inputs(images: Any) -> Iterator[Any]:
 def _nearest(versions: Recorded) -> np.ndarray:
     """The class of the nearest medoid at each layer: int64 [m, L]"""
     return versions.to(*PAPER_S).argmin(2)
-
-
-def _p(genuine: np.ndarray, score: float) -> float:
-    """The p-value of a score, by genuine scores float64 [n], ascending."""
-    return float((1 + len(genuine) - np.searchsorted(genuine, score)) / (len(genuine) + 1))
 
 
 def _leaves(seen: Seen) -> np.ndarray:

@@ -18,6 +18,7 @@ from detour.drawn import drawn
 from detour.errors import InputError
 from detour.options.detectors.neighbours import KNN
 from detour.plan import Plan
+from detour.spelling import shown
 
 # What the two parts of a data set are called, where they are folders.
 REFERENCE, TEST = ("train", "training", "reference"), ("val", "valid", "validation", "test")
@@ -69,6 +70,7 @@ def initial(images: Path, out: Path, *, model: str | None, weights: str, say: Ca
     layout = _layout(images)
     lists = {part: out.with_name(f"{out.stem}-{part}.csv") for part in ("reference", "test")}
     split = layout.reference == layout.test
+    _refuse_names([layout.reference, layout.test], layout if split else None)
     for path in [out, *(lists.values() if split else [])]:
         if path.exists():
             raise InputError(f"{path}: is there already; name another file with --out, or remove it")
@@ -104,6 +106,18 @@ def _layout(images: Path) -> Layout:
     }
     rest = {name: sorted({*found} - {*of_test[name]}) for name, found in every.items()}
     return Layout(images, images, rest, of_test)
+
+
+def _refuse_names(paths: list[Path], listed: Layout | None) -> None:
+    """A configuration and a list are text, which not every name of a file is."""
+    parts = (listed.of_reference, listed.of_test) if listed else ()
+    for name in [*map(str, paths), *(name for part in parts for of in part.values() for name in of)]:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"{shown(name)}: its name is not UTF-8, expected one that is; rename it"
+            ) from None
 
 
 def _of_classes(root: Path) -> dict[str, list[str]]:
@@ -154,6 +168,11 @@ def _text(images: Path, layout: Layout, lists: dict[str, Path], model: str | Non
     # Each class is dealt into twice as many groups as there are folds, if it has as many images.
     stratified = min(test, default=0) >= 4
     folds = min(5, (min(test) if stratified else sum(test)) // 2)
+    if folds < 2:
+        raise InputError(
+            f"{layout.test}: found {sum(test)} images to attack, expected at least 4, for two folds of two parts;"
+            " of one folder, at most half of a class's images are taken: add some"
+        )
     nearest = KNN.model_fields["k"].default
     k = [count for count in nearest if count <= sum(reference)] or [sum(reference)]
     name = re.sub("[^A-Za-z0-9_.-]+", "-", images.resolve().name).strip("-._")[:100] or "mine"

@@ -63,22 +63,20 @@ def summary(explanation: Explanation) -> str:
         f" p = {e.p:.4g}, score {e.score:.4g}",
         f"its path {f'leaves at {e.leaves}' if e.leaves else 'leaves nowhere'}",
         f"score {e.score:.4g} = {e.baseline:.4g} of a genuine image"
-        f" {_sum(e.parts.values())} of the layers {_sum([e.unexplained])} unexplained ({e.method})",
+        f" {_sum(e.parts.values())} of the parts below {_sum([e.unexplained])} unexplained ({e.method})",
     ]
     rows = pd.DataFrame(
-        {
-            "layer": e.layers,
-            "distance": e.distance["predicted"],
-            **{f"genuine {q} %": e.band[str(q)] for q in BAND},
-            "part": [e.parts[layer] for layer in e.layers],
-        }
+        {"distance": e.distance["predicted"], **{f"genuine {q} %": e.band[str(q)] for q in BAND}},
+        index=e.layers,
     )
+    # The classifier's output has a part, but no medoid.
+    rows = rows.reindex([*e.parts]).assign(part=e.parts.values()).rename_axis("layer").reset_index()
     near = [
         f"nearest at {layer} among {e.among} reference images of each class:"
         f" {', '.join(n.label for n in e.neighbours if n.layer == layer)}"
         for layer in dict.fromkeys(n.layer for n in e.neighbours)
     ]
-    return "\n".join([*lines, rows.to_string(index=False, float_format="{:.4g}".format), *near])
+    return "\n".join([*lines, rows.to_string(index=False, float_format="{:.4g}".format, na_rep=""), *near])
 
 
 def _sum(parts: Iterable[float]) -> str:

@@ -170,8 +170,8 @@ def _text(images: Path, layout: Layout, lists: dict[str, Path], model: str | Non
     folds = min(5, (min(test) if stratified else sum(test)) // 2)
     if folds < 2:
         raise InputError(
-            f"{layout.test}: found {sum(test)} images to attack, expected at least 4, for two folds of two parts;"
-            " of one folder, at most half of a class's images are taken: add some"
+            f"{layout.test}: found {sum(test)} images to attack, expected at least 4, two for each of"
+            " two folds; of one folder, at most half of a class's images are taken: add some"
         )
     nearest = KNN.model_fields["k"].default
     k = [count for count in nearest if count <= sum(reference)] or [sum(reference)]

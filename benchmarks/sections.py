@@ -13,8 +13,8 @@ from benchmarks.machine import description
 # A new section is one module and one line here. Its docstring says what is measured, GOAL what is asked for,
 # NOTES (a list) what was tried and why a goal is missed, and `run(quick)` returns its tables.
 SECTIONS = (
-    "attacks", "decoding", "activations", "medoids", "distances", "neighbours", "detectors", "layout", "growth",
-    "checks", "reruns", "demo", "accelerator",
+    "attacks", "decoding", "activations", "medoids", "distances", "neighbours", "detectors", "scoring", "layout",
+    "growth", "checks", "reruns", "demo", "accelerator",
 )  # fmt: skip
 
 

@@ -59,6 +59,15 @@ SMALL = {
     },
     "figures": {"samples": 2, "tsne_images": 20},
 }
+# Few jobs, of every kind but those of Gaussians: for runs whose processes cannot be forks.
+LEAN = SMALL | {
+    "classifier": SMALL["classifier"] | {"layers": ["stem", "blocks.7"]},
+    "attacks": SMALL["attacks"][:1],
+    "protocols": ["known"],
+    "seeds": [0],
+    "detectors": SMALL["detectors"][:2],
+    "adaptive": SMALL["adaptive"] | {"detectors": ["lstm"], "eps": [255]},
+}
 
 
 @pytest.fixture
@@ -220,15 +229,24 @@ def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable
     return once
 
 
+def run_once(shared: Callable[..., Path], name: str, settings: dict[str, Any]) -> Workflow:
+    def run(folder: Path) -> None:
+        ran = Workflow(folder, settings).snakemake()
+        assert ran.returncode == 0, ran.stdout
+
+    return Workflow(shared(name, run), copy.deepcopy(settings))
+
+
 @pytest.fixture(scope="session")
 def finished(shared) -> Workflow:
     """The small run, finished. Tests leave it as it is, or copy it."""
+    return run_once(shared, "small", SMALL)
 
-    def run(folder: Path) -> None:
-        ran = Workflow(folder, SMALL).snakemake()
-        assert ran.returncode == 0, ran.stdout
 
-    return Workflow(shared("small", run), SMALL)
+@pytest.fixture(scope="session")
+def lean(shared) -> Workflow:
+    """The lean run, finished."""
+    return run_once(shared, "lean", LEAN)
 
 
 @pytest.fixture

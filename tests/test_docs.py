@@ -16,7 +16,7 @@ import torch
 import yaml
 from PIL import Image
 
-from conftest import ROOT, SMALL
+from conftest import ROOT, SMALL, python
 from detour import classifiers
 
 PAGES = [
@@ -229,12 +229,12 @@ def with_data(reader) -> Path:
 
 
 def ran(words: list[str], folder: Path) -> str:
-    """Run a command of the documentation in a folder, by this Python; what it prints."""
+    """Run a command of the documentation in a folder; what it prints."""
     program, *options = words
     module = {"python": [], ".venv/bin/snakemake": ["-m", "snakemake"], "dask": ["-m", "dask"]}[program]
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, *module, *options], cwd=folder, env=os.environ | {"PYTHONPATH": path},
+        [python(), *module, *options], cwd=folder, env=os.environ | {"PYTHONPATH": path},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}"

@@ -25,7 +25,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from conftest import ROOT, SMALL, Workflow
+from conftest import ROOT, Workflow
 from detour import store
 
 pytestmark = pytest.mark.slow
@@ -227,14 +227,10 @@ def test_after_kills_at_any_moment_the_same_command_makes_what_an_undisturbed_ru
     )
 
 
-def test_after_a_kill_of_each_kind_the_scores_are_those_of_an_undisturbed_run(tmp_path):
-    # Of the small run, what has every kind of file but is made in half the time.
-    lean = SMALL | {"seeds": [0], "protocols": ["known"], "detectors": SMALL["detectors"][:2], "adaptive": {}}
-    undisturbed = Workflow(tmp_path / "undisturbed", lean)
-    ran = undisturbed.snakemake()
-    assert ran.returncode == 0, ran.stdout
-    killed = Workflow(tmp_path / "killed", lean)
-    end_with_it(Killed(killed, READERS, kills=len(WAYS), pause=3), undisturbed)
+def test_after_a_kill_of_each_kind_the_scores_are_those_of_an_undisturbed_run(lean, tmp_path):
+    killed = Workflow(tmp_path / "killed", lean.settings)
+    killed.python = sys.executable
+    end_with_it(Killed(killed, READERS, kills=len(WAYS), pause=3), lean)
 
 
 def end_with_it(run: Killed, undisturbed: Workflow) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from conftest import SMALL, Workflow
+from conftest import Workflow
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
 
@@ -70,8 +70,8 @@ def hurry(workflow: Workflow) -> None:
             subprocess.run(again, check=False, capture_output=True)
 
 
-def test_run_survives_what_happens_on_a_cluster(finished, tmp_path):
-    workflow = Workflow(tmp_path, SMALL)
+def test_run_survives_what_happens_on_a_cluster(lean, tmp_path):
+    workflow = Workflow(tmp_path, lean.settings)
     # Processes of SLURM's, which it limits and stops, not forks of another.
     workflow.python = sys.executable
 
@@ -113,7 +113,7 @@ def test_run_survives_what_happens_on_a_cluster(finished, tmp_path):
     assert len(jobs) < len(re.findall(r"^Finished jobid", printed, re.MULTILINE))
 
     for name in ("verdicts.csv", "outcomes.csv", "scores.csv", "metrics.csv", "summary.csv"):
-        assert (workflow.results / name).read_bytes() == (finished.results / name).read_bytes(), name
+        assert (workflow.results / name).read_bytes() == (lean.results / name).read_bytes(), name
     assert "Nothing to be done" in workflow.snakemake("--dry-run").stdout
 
 

@@ -257,6 +257,7 @@ def kill_again_and_again(run: Killed) -> None:
     landed: Counter[str] = Counter()
     begin = time.monotonic()
     while landed.total() < run.kills:
+        assert len(run.sessions) < 10 * run.kills, f"no job is found to be killed: {dict(landed)}"
         process = run.start()
         run.wait_for_jobs(process, run.moments.choice([-1, 0, 0, 1, 1, 1]))
         time.sleep(run.moments.uniform(0, run.pause))

@@ -54,9 +54,21 @@ def measured(metrics: pd.DataFrame, summary: pd.DataFrame) -> Iterator[Table]:
     rates = [float(name.removeprefix("fpr@")) for name in flagging]
     for rate in [RATE] if RATE in rates else rates:
         yield tabulated.operating(metrics, rate, ["noise"], "precision")
+        yield harmless(metrics, rate)
     best = auc[auc["protocol"] == "known"].nlargest(1, "value")
     for detector in dict.fromkeys([first, *best["detector"]]):
         yield tabulated.transfer(metrics, detector)
+
+
+def harmless(metrics: pd.DataFrame, rate: float) -> Table:
+    """What detectors flag of each control that is harmless to the classifier; the report's table, turned.
+
+    A detector that is trained with controls has a second column: none of that kind were in its training.
+    """
+    wanted = (metrics["measure"] == f"fpr@{rate}") & (metrics["population"] == "harmless")
+    rows = metrics[wanted & (metrics["originals"] == ALL) & (metrics["protocol"] != "transfer")]
+    column = rows["detector"] + rows["protocol"].map({"known": "", "unknown": ", kind unseen"})
+    return crossed(rows.assign(column=column), "column", SHARE, attack=f"harmless, flagged at {rate:.0%}")
 
 
 def spent(folder: Path) -> str:

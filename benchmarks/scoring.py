@@ -106,7 +106,7 @@ def made(folder: Path, section: dict[str, Any], side: int) -> dict[str, Path]:
     """Bundles of a run on some photographs, ten classes of them, by detector."""
     for name in (*PARTS, "presets"):
         (folder / name).symlink_to(ROOT / name)
-    for i, picture in enumerate(photographs(150)):
+    for i, picture in enumerate(photographs(200)):
         place = folder / "images" / ("train" if i < 100 else "val") / f"{i % 10}"
         place.mkdir(parents=True, exist_ok=True)
         # There may be fewer; the same file in two classes is an error.

@@ -336,31 +336,37 @@ def test_a_bundle_of_another_format_is_refused(copied):
         Detector.load(copied)
 
 
-def test_code_from_outside_that_is_another_is_refused(copied, tmp_path, monkeypatch):
+@pytest.fixture
+def of_a_file(copied, tmp_path, monkeypatch) -> Path:
+    """A bundle whose network is made by nets.py, in the folder where the test runs."""
     monkeypatch.chdir(tmp_path)
     about, manifest = (json.loads((copied / name).read_text()) for name in ("about.json", "manifest.json"))
     Path("nets.py").write_text(
-        "from detour.networks import SmallResNet\n\n\ndef made():\n    return SmallResNet(10)\n"
+        "from detour.networks import SmallResNet\n\n\ndef made():\n    print('loaded')\n    return SmallResNet(10)\n"
     )
     about["network"] |= {"model": "nets.py:made", "options": {}}
     about["outside"] = {"nets.py:made": bundle._source("nets.py:made")}
     (copied / "about.json").write_text(json.dumps(about))
     manifest["files"]["about.json"] = bundle.sha256(copied / "about.json")
     (copied / "manifest.json").write_text(json.dumps(manifest))
+    return copied
+
+
+def test_code_from_outside_that_is_another_is_refused(of_a_file, tmp_path):
     with pytest.raises(detour.DetourError, match=r"runs code from outside, nets.py:made, .*`--trust`"):
-        Detector.load(copied)
+        Detector.load(of_a_file)
     assert str(tmp_path / "nets.py") not in sys.modules
     mine = ["nets.py:made"]
-    Detector.load(copied, device="cpu", trusted=mine)
+    Detector.load(of_a_file, device="cpu", trusted=mine)
     Path("nets.py").write_text(Path("nets.py").read_text().replace("(10)", "(10, (3, 3, 2))"))
     bundle.code._meaning.cache_clear()
     with pytest.raises(
         detour.DetourError, match=r"nets.py:made is another than it was made with \(found \w+, exp"
     ):
-        Detector.load(copied, trusted=mine)
+        Detector.load(of_a_file, trusted=mine)
     Path("nets.py").unlink()
     with pytest.raises(detour.DetourError, match=r"bundle: found no file 'nets.py'"):
-        Detector.load(copied, trusted=mine)
+        Detector.load(of_a_file, trusted=mine)
 
 
 def test_what_cannot_be_asked_is_refused(lstm, pixels, tmp_path):
@@ -401,6 +407,13 @@ def test_the_command_prints_a_line_an_image_and_says_by_its_status_whether_one_i
     quiet = command("score", place, *genuine, "--fpr", 0.3, "--device", "cpu")
     assert quiet.exit_code == 0
     assert len(quiet.stdout.splitlines()) == 1 + len(genuine)
+
+
+def test_what_code_from_outside_prints_is_not_among_the_verdicts(of_a_file, pixels):
+    Image.fromarray(pixels["step"][0].transpose(1, 2, 0)).save("a.png")
+    done = command("score", of_a_file, "a.png", "--fpr", 0.1, "--json", "--trust", "nets.py:made")
+    assert json.loads(done.stdout)["file"] == "a.png"
+    assert "loaded" in done.stderr
 
 
 def test_the_command_ends_with_2_where_something_is_wrong(copied, tmp_path):

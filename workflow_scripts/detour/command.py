@@ -1,8 +1,9 @@
 """Command: `detour` scores images with a bundle, compares runs and begins new ones; thin over the library."""
 
 import logging
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated
@@ -71,7 +72,8 @@ def score(
     the bundle, or, where nothing was flagged, an image that cannot be decoded.
     """
     _log()
-    with _errors():
+    # Code from outside may print; what stands on the standard output is read by others.
+    with _errors(), redirect_stdout(sys.stderr):
         # Not above: torch takes seconds, and `--help` does without.
         from detour.detector import Detector
 
@@ -107,7 +109,7 @@ def explain(
     a picture (SVG, PDF and PNG) and as numbers (JSON), and some lines of it here.
     """
     _log()
-    with _errors():
+    with _errors(), redirect_stdout(sys.stderr):
         from detour.detector import Detector
         from detour.pictures import summary, write
 

@@ -504,6 +504,7 @@ class Plan:
             "images": self.images["original"],
             "references": self.references,
             **{name: artefact(name) for name in ("verdicts", "outcomes", "histories", "metrics", "summary")},
+            **({"adaptive": artefact("adaptive")} if self.adapted else {}),
         }
         told = {"config": self.run.model_dump(exclude={"dask"}), "notes": self.contents["leaked"]}
         return Job("report.py", reads, told)

@@ -3,14 +3,14 @@
 import base64
 import logging
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import yaml
 from markupsafe import Markup
 
-from detour import chance, folders, pages, store, tables, tabulated
+from detour import chance, findings, folders, pages, store, tables, tabulated
 from detour.artefacts import written
 from detour.config import warnings
 from detour.errors import InputError
@@ -26,7 +26,7 @@ def write(
     template: str | Path, captions: Sequence[str | Path], figures: Sequence[str | Path],
     images: str | Path, references: Sequence[str | Path], verdicts: str | Path, outcomes: str | Path,
     histories: str | Path, metrics: str | Path, summary: str | Path, run: Run,
-    notes: Sequence[str] = (),
+    made: Mapping[str, str], adaptive: str | Path | None = None, notes: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Fill the template, and in the captions what was asked for.
 
@@ -40,18 +40,23 @@ def write(
         The stores of the original images and of the reference's activations.
     run
         The options of the run.
+    made
+        How it was made, see `detour.provenance.recalled`.
+    adaptive
+        Table of the attacks on detectors, if there are any.
     notes
         What else to say at its top.
     """
-    store.lineage([images, *references, outcomes, histories, metrics, summary])
-    made = store.read(images)
+    evasion = [adaptive] if adaptive else []
+    store.lineage([images, *references, outcomes, histories, metrics, summary, *evasion])
+    original = store.read(images)
     judged, measured = tables.read(outcomes), tables.read(metrics)
     read = [store.read(path).attrs for path in references]
-    turned = [name for attrs in (made.attrs, *read) for name in attrs["turned"]]
-    about = ((folders.copies_note, made.attrs["copies"]), (folders.orientation_note, turned))
+    turned = [name for attrs in (original.attrs, *read) for name in attrs["turned"]]
+    about = ((folders.copies_note, original.attrs["copies"]), (folders.orientation_note, turned))
     seen = [note(names) for note, names in about if names]
     counted = tables.read(summary)
-    guessed = chance.warnings(tables.read(verdicts).to_dict("records"), len(made.attrs["classes"]))
+    guessed = chance.warnings(tables.read(verdicts).to_dict("records"), len(original.attrs["classes"]))
     for line in guessed:
         # The workflow says it at its end.
         logger.info("warning: %s", line)
@@ -74,8 +79,12 @@ def write(
             measured=measured,
             outcomes=judged,
             summary=counted,
-            versions=dict(made.attrs["versions"]) | {"python": platform.python_version()},
-            classes=len(made.attrs["classes"]),
+            found=findings.sentences(
+                counted, measured, tables.read(adaptive) if adaptive else None, run
+            ),
+            made=made,
+            versions=dict(original.attrs["versions"]) | {"python": platform.python_version()},
+            classes=len(original.attrs["classes"]),
             warnings=[
                 *warnings(run),
                 *notes,

@@ -71,9 +71,12 @@ def _flagged(metrics: pd.DataFrame, attack: str) -> str:
 def _evasion(evaded: pd.DataFrame | None, run: Run) -> str:
     """What an attacker who knows the detector achieves at best, with changes as the run's attacks make."""
     name = run.detectors[0].name
-    tried = evaded[(evaded["detector"] == name) & (evaded["eps"] > 0)] if evaded is not None else ()
-    if not len(tried):
-        return f"no attacker who knows {name} was tried in this run"
+    nobody = f"no attacker who knows {name} was tried in this run"
+    if evaded is None:
+        return nobody
+    tried = evaded[(evaded["detector"] == name) & (evaded["eps"] > 0)]
+    if tried.empty:
+        return nobody
     allowed = [attack.budget for attack in run.attacks if attack.budget and attack.budget_norm == "linf"]
     # Where all are weaker than the weakest budget that was tried, that one; at 255 every image is in reach.
     within = tried["eps"] <= max([*allowed, tried["eps"].min()])

@@ -40,7 +40,8 @@ STYLE = Markup("""\
   /* Figures are drawn on white, and stay so: there are photographs in them. */
   figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; background: #fff; }
   figure button { display: block; width: 100%; padding: 0; border: 0; background: #fff; cursor: zoom-in; }
-  figure button.large { position: fixed; inset: 0; z-index: 1; height: 100%; overflow: auto; cursor: zoom-out; }
+  figure button.large { position: fixed; inset: 0; z-index: 1; height: 100%; overflow: auto;
+    cursor: zoom-out; }
   figure button.large img { width: max(100%, 60rem); max-width: none; }
   .links { font-size: .93rem; margin: .7rem 0 0; }
   figcaption, .caption { color: var(--faint); font-size: .93rem; max-width: 52rem; margin-top: .7rem; }

@@ -79,9 +79,7 @@ def write(
             measured=measured,
             outcomes=judged,
             summary=counted,
-            found=findings.sentences(
-                counted, measured, tables.read(adaptive) if adaptive else None, run
-            ),
+            found=findings.sentences(counted, measured, tables.read(adaptive) if adaptive else None, run),
             made=made,
             versions=dict(original.attrs["versions"]) | {"python": platform.python_version()},
             classes=len(original.attrs["classes"]),

@@ -11,7 +11,7 @@ STYLE = Markup("""\
     --tint: #20272e; --paper: #14191e; --accent: #6fb7ec; --warning: #ee7733; } }
   * { box-sizing: border-box; }
   body { margin: 0; color: var(--ink); background: var(--paper); overflow-wrap: break-word;
-    font: 16px/1.55 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; }
+    font: 1rem/1.55 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; }
   main { max-width: 66rem; margin: 0 auto; padding: 2.5rem 1.5rem 5rem; }
   header p { color: var(--faint); margin: 0; }
   header p.found { color: var(--ink); font-size: 1.12rem; max-width: 52rem; margin: 1rem 0; }
@@ -51,9 +51,9 @@ STYLE = Markup("""\
   @media screen and (prefers-color-scheme: dark) { figure button { border-radius: .5rem; padding: .5rem; } }
   @media (max-width: 40rem) { main { padding: 1.5rem 1rem 3rem; } }
   @media print { nav, .links, #filter { display: none; } figure, tr { break-inside: avoid; }
-    h2, h3, summary { break-after: avoid; } main { padding: 0; max-width: none; } body { font-size: 11px; }
-    .scroll { overflow: visible; } table { font-size: .8em; } th, td { padding-right: .5em; }
-    td small { white-space: normal; } pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+    h2, h3, summary { break-after: avoid; } main { padding: 0; max-width: none; } :root { font-size: 12px; }
+    .scroll { overflow: visible; } table { font-size: .75rem; } th, td { padding-right: .5em; }
+    td small { white-space: normal; } pre { white-space: pre-wrap; overflow-wrap: anywhere; columns: 2; }
     /* Paper has nothing to click: what is folded is printed open. */
     details::details-content { content-visibility: visible; } }
 """)

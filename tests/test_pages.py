@@ -1,6 +1,7 @@
 """Pages in a browser, of which Chromium must be there: on a phone, a tablet and a desk, light, dark and printed."""
 
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -109,5 +110,5 @@ def test_words_for_who_does_not_see(opened):
         assert alt not in caption
     assert page.locator("th:not([scope])").count() == 0
     gaps = page.locator("nav a").evaluate_all("all => all.map(a => a.getBoundingClientRect().toJSON())")
-    for one, other in zip(gaps, gaps[1:], strict=False):
+    for one, other in pairwise(gaps):
         assert other["top"] > one["top"] or other["left"] - one["right"] >= 8

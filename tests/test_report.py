@@ -1,3 +1,4 @@
+import copy
 import re
 from html.parser import HTMLParser
 
@@ -72,7 +73,8 @@ def written(finished, folder, **changed) -> str:
     }
     report.write(
         folder / "page.html", template=ROOT / "report/report.html", captions=list((ROOT / "report").glob("*.rst")),
-        figures=list((results / "figures").glob("*.svg")), run=config.load(SMALL), made={}, **stores | changed,
+        figures=list((results / "figures").glob("*.svg")), made={},
+        **stores | {"run": config.load(SMALL)} | changed,
     )  # fmt: skip
     return re.sub(r"\s+", " ", Page((folder / "page.html").read_text()).text)
 
@@ -160,3 +162,41 @@ def test_a_figure_that_is_another_or_not_whole_is_refused(tmp_path, finished, ch
     path.write_bytes({"swapped": other, "cut": roc[:-100], "empty": b""}[change])
     with pytest.raises(ValueError, match="roc.svg: is cut, or another figure than roc; delete it"):
         report._embedded(path)
+
+
+def test_captions_and_tables_speak_of_what_the_run_has(finished, images, write_table, tmp_path):
+    whole = written(finished, tmp_path, **images)
+    for text in (
+        "transfer: only one attack is in training",
+        "Noise is a control",
+        "classified as the attack's target",
+    ):
+        assert text in whole
+    assert "in less than float32" not in whole
+    lean = copy.deepcopy(SMALL) | {"protocols": ["known"], "adaptive": {"methods": []}}
+    lean["attacks"], lean["detectors"] = lean["attacks"][:1], lean["detectors"][:1]
+    outcomes = tables.read(finished.results / "outcomes.zarr.zip")
+    outcomes = outcomes[outcomes["set"] != "noise"].assign(target_hits=np.nan)
+    found = {name: tables.read(finished.results / f"{name}.zarr.zip") for name in ("metrics", "summary")}
+    kept = {
+        name: write_table(name, table[(table["detector"] == "lstm") & (table["protocol"] == "known")])
+        for name, table in found.items()
+    }
+    text = written(
+        finished,
+        tmp_path,
+        run=config.load(lean),
+        outcomes=write_table("outcomes", outcomes),
+        **images,
+        **kept,
+    )
+    for absent in (
+        "transfer: only",
+        "unknown: the attack",
+        "oise is a control",
+        "Noise and attacks",
+        "attack's target",
+        "difference from the first detector",
+    ):
+        assert absent not in text
+    assert "1 attack, 2 folds" in text

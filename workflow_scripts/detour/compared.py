@@ -368,7 +368,7 @@ def _shown(row: dict[str, Any]) -> Iterable[tuple[str | Cell, float | str]]:
 
 
 def drawn(runs: Sequence[Compared]) -> list[tuple[Markup, str, str]]:
-    """Figures of runs that have a leaderboard, as addresses of their own content, in a few words, and captions."""
+    """Figures of runs that have a leaderboard, as addresses of their content, alternatives and captions."""
     boards = [(run.name, run.board) for run in runs if run.board]
     mpl.use("agg")
     found = []

@@ -59,6 +59,6 @@ STYLE = Markup("""\
 """)
 
 
-def environment() -> Environment:
-    """Of templates: texts are escaped, and what a template names and is not given is an error."""
-    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+def environment(*, escaped: bool = True) -> Environment:
+    """Of templates: texts are escaped for HTML, and what a template names and is not given is an error."""
+    return Environment(autoescape=escaped, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

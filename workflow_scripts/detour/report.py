@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
+import pandas as pd
 import yaml
 from markupsafe import Markup
 
@@ -15,7 +16,7 @@ from detour.artefacts import written
 from detour.config import warnings
 from detour.errors import InputError
 from detour.histories import warnings as unlearned
-from detour.metrics import unsure
+from detour.metrics import FEW, unsure
 from detour.options.run import Run
 
 logger = logging.getLogger(__name__)
@@ -28,12 +29,12 @@ def write(
     histories: str | Path, metrics: str | Path, summary: str | Path, run: Run,
     made: Mapping[str, str], adaptive: str | Path | None = None, notes: Sequence[str] = (),
 ) -> None:  # fmt: skip
-    """Fill the template, and in the captions what was asked for.
+    """Fill the template and the captions, which leave out what the run does not have.
 
     Parameters
     ----------
     captions
-        Plain text, one paragraph each, named for the figure or table it is under.
+        Templates of plain text, one paragraph each, named for the figure or table it is under.
     figures
         SVG files.
     images, references
@@ -61,6 +62,11 @@ def write(
         # The workflow says it at its end.
         logger.info("warning: %s", line)
     base_rate = odds(run.metrics.base_rate)
+    # Of a caption, what is of this run; it is plain text until it stands in the page.
+    told, about_it = (
+        pages.environment(escaped=False),
+        {"base_rate": base_rate, "has": _has(run, judged, measured)},
+    )
     page = (
         pages.environment()
         .from_string(Path(template).read_text("utf-8"))
@@ -70,7 +76,7 @@ def write(
             base_rate=base_rate,
             settings=yaml.safe_dump(run.model_dump(exclude={"dask"}), sort_keys=False, allow_unicode=True),
             captions={
-                Path(path).stem: Path(path).read_text("utf-8").strip().replace("{base_rate}", base_rate)
+                Path(path).stem: told.from_string(Path(path).read_text("utf-8").strip()).render(**about_it)
                 for path in captions
             },
             figures={Path(path).stem: _embedded(path) for path in figures},
@@ -96,6 +102,19 @@ def write(
     )
     with written(out) as part:
         part.write_text(page, "utf-8")
+
+
+def _has(run: Run, outcomes: pd.DataFrame, metrics: pd.DataFrame) -> set[str]:
+    """What captions may speak of, as not every run has it."""
+    found = {
+        "noise": any(attack.control for attack in run.attacks),
+        "targets": outcomes["target_hits"].notna().any(),
+        "detectors": len(run.detectors) > 1,
+        "adaptive": bool(run.adaptive.methods),
+        "precision": run.precision != "float32",
+        "few": (metrics["images"] < FEW).any(),
+    }
+    return {*run.protocols, *(name for name, there in found.items() if there)}
 
 
 def odds(rate: float) -> str:

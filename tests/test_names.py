@@ -88,7 +88,7 @@ def run(tmp_path_factory) -> Path:
     report.write(
         folder / "report.html", template=ROOT / "report/report.html",
         captions=list((ROOT / "report").glob("*.rst")), figures=list((folder / "figures").glob("*.svg")),
-        images=images[0], references=[reference, left_out], verdicts=judged["verdicts"], outcomes=outcomes, histories=path["histories"],
+        images=images[0], references=[reference, left_out], verdicts=judged["verdicts"], outcomes=outcomes, scores=path["scores"], histories=path["histories"],
         metrics=path["metrics"], summary=path["summary"], run=settings, made={},
     )  # fmt: skip
     (folder / "benchmarks").mkdir()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from conftest import ROOT, SMALL
-from detour import config, metrics, report, tables
+from detour import calibrated, config, metrics, report, tables
 
 
 class Page(HTMLParser):
@@ -69,7 +69,7 @@ def written(finished, folder, **changed) -> str:
     results = finished.results
     stores = {
         name: results / f"{name}.zarr.zip"
-        for name in ("verdicts", "outcomes", "histories", "metrics", "summary")
+        for name in ("verdicts", "outcomes", "scores", "histories", "metrics", "summary")
     }
     report.write(
         folder / "page.html", template=ROOT / "report/report.html", captions=list((ROOT / "report").glob("*.rst")),
@@ -108,7 +108,9 @@ def test_no_table_is_of_a_threshold_that_the_validation_cannot_set(page, finishe
     assert found["fpr@0.05"].notna().all()
     assert "threshold for 5%" in text
     assert "threshold for 1%" not in text
-    assert "No threshold for 1 % false positives: it needs 99 validation originals in a fold" in text
+    assert (
+        "No threshold for 1 % false positives: it needs 99 validation originals in a fold, or in all" in text
+    )
 
 
 def test_few_images_are_counted_where_their_figures_stand(finished, images, write_table, tmp_path):
@@ -200,3 +202,36 @@ def test_captions_and_tables_speak_of_what_the_run_has(finished, images, write_t
     ):
         assert absent not in text
     assert "1 attack, 2 folds" in text
+
+
+def test_a_rate_that_no_fold_can_promise_has_a_threshold_of_all_folds_together(finished, images, tmp_path):
+    """2 % needs 49 validation originals: a fold has 25, two have 50."""
+    settings = copy.deepcopy(SMALL) | {"metrics": {"fpr": [0.02, 0.05]}}
+    run = config.load(settings)
+    table = tables.read(finished.results / "metrics.zarr.zip")
+    text = written(finished, tmp_path, run=run, **images)
+    assert "threshold for 2%" in text
+    assert "For 2 % false positives, a fold has too few validation originals: it needs 49" in text
+    verdicts, scores = (tables.read(finished.results / f"{name}.zarr.zip") for name in ("verdicts", "scores"))
+    assert calibrated.lacking(table, [0.02, 0.05]) == [0.02]
+    found = calibrated.flagged(scores, verdicts, [0.01, 0.02], 0.001).set_index(
+        ["detector", "measure", "attack", "population"]
+    )
+    assert set(found.index.unique("measure")) == {"fpr@0.02", "tpr@0.02", "precision@0.02"}
+    known = scores[scores["protocol"] == "known"]
+    for name in ("lstm", "fisher"):
+        of = known[known["detector"] == name]
+        shares = {"original": [], "step": []}
+        for _, one in of.groupby("seed"):
+            # Of 50, ceil(51 * 0.98) = 50: the highest.
+            limit = one["score"][one["role"] == "validation"].max()
+            for of_set, counted in shares.items():
+                rows = one[(one["role"] == "test") & (one["set"] == of_set)]
+                counted += list(rows["score"] > limit)
+        assert found.loc[(name, "fpr@0.02", "original", "all"), "value"] == pytest.approx(
+            np.mean(shares["original"])
+        )
+        row = found.loc[(name, "tpr@0.02", "step", "all")]
+        assert row["value"] == pytest.approx(np.mean(shares["step"]))
+        assert row["low"] <= row["value"] <= row["high"]
+        assert row["images"] == 50

@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 from markupsafe import Markup
 
-from detour import chance, findings, folders, pages, store, tables, tabulated
+from detour import calibrated, chance, findings, folders, pages, store, tables, tabulated
 from detour.artefacts import written
 from detour.config import warnings
 from detour.errors import InputError
@@ -26,7 +26,7 @@ def write(
     out: str | Path, *,
     template: str | Path, captions: Sequence[str | Path], figures: Sequence[str | Path],
     images: str | Path, references: Sequence[str | Path], verdicts: str | Path, outcomes: str | Path,
-    histories: str | Path, metrics: str | Path, summary: str | Path, run: Run,
+    scores: str | Path, histories: str | Path, metrics: str | Path, summary: str | Path, run: Run,
     made: Mapping[str, str], adaptive: str | Path | None = None, notes: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Fill the template and the captions, which leave out what the run does not have.
@@ -49,7 +49,7 @@ def write(
         What else to say at its top.
     """
     evasion = [adaptive] if adaptive else []
-    store.lineage([images, *references, outcomes, histories, metrics, summary, *evasion])
+    store.lineage([images, *references, outcomes, scores, histories, metrics, summary, *evasion])
     original = store.read(images)
     judged, measured = tables.read(outcomes), tables.read(metrics)
     read = [store.read(path).attrs for path in references]
@@ -57,7 +57,8 @@ def write(
     about = ((folders.copies_note, original.attrs["copies"]), (folders.orientation_note, turned))
     seen = [note(names) for note, names in about if names]
     counted = tables.read(summary)
-    guessed = chance.warnings(tables.read(verdicts).to_dict("records"), len(original.attrs["classes"]))
+    judgements = tables.read(verdicts)
+    guessed = chance.warnings(judgements.to_dict("records"), len(original.attrs["classes"]))
     for line in guessed:
         # The workflow says it at its end.
         logger.info("warning: %s", line)
@@ -67,6 +68,12 @@ def write(
         pages.environment(escaped=False),
         {"base_rate": base_rate, "has": _has(run, judged, measured)},
     )
+    rates = calibrated.lacking(measured, run.metrics.fpr) if "known" in run.protocols else []
+    # Of some runs there are millions of scores, which are read for nothing else.
+    more = (
+        [calibrated.flagged(tables.read(scores), judgements, rates, run.metrics.base_rate)] if rates else []
+    )
+    together = pd.concat([measured.dropna(subset="value"), *more])
     page = (
         pages.environment()
         .from_string(Path(template).read_text("utf-8"))
@@ -86,6 +93,9 @@ def write(
             outcomes=judged,
             summary=counted,
             found=findings.sentences(counted, measured, tables.read(adaptive) if adaptive else None, run),
+            lacking=rates,
+            together=together,
+            thresholds_together=[rate for rate in rates if f"fpr@{rate}" in set(together["measure"])],
             made=made,
             versions=dict(original.attrs["versions"]) | {"python": platform.python_version()},
             classes=len(original.attrs["classes"]),

@@ -59,7 +59,8 @@ def test_numbers_are_those_of_the_tables(page, finished):
 
 
 def test_page_says_how_it_was_made(page):
-    for text in ("scikit-learn", "cleverhans 4.0.0", "step: 16", "Exploiting CNN layer"):
+    of_its_start = ("snakemake --configfile run.yaml", " UTC", " cores, ", "(h:mm:ss) of ")
+    for text in ("scikit-learn", "cleverhans 4.0.0", "step: 16", "Exploiting CNN layer", *of_its_start):
         assert text in page.text
 
 

@@ -103,5 +103,9 @@ def _gpus() -> list[str]:
     if not shutil.which("nvidia-smi"):
         return []
     asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    found = subprocess.run(asked, capture_output=True, text=True, check=False)
-    return found.stdout.splitlines() if not found.returncode else []
+    try:
+        # A driver that hangs is not to hold up the run.
+        found = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError) as error:
+        return [f"GPUs not known ({error})"]
+    return found.stdout.splitlines()

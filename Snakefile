@@ -124,6 +124,8 @@ rule layers:
 onstart:
     for line in console.warnings(PLAN):
         logger.warning(line)
+    if workflow.is_main_process:
+        console.record(PLAN, ROOT)
 
 
 onsuccess:

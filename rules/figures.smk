@@ -17,6 +17,7 @@ for figure, job in PLAN.figures.items():
                 labels={"figure": figure},
             ),
             pdf=f"<run>/figures/{figure}.pdf",
+            csv=f"<run>/figures/{figure}.csv",
         log:
             f"<run>/logs/figures/{figure}.log",
         benchmark:

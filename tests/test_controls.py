@@ -389,7 +389,7 @@ def test_the_table_and_the_figure_have_what_was_measured(told):
     value = shares(table, attack="noise", measure="fpr@0.05", population="harmless")["value"].item()
     assert (row[0], row[1], row[3].value) == ("log", "all", f"{value:.1%}")
     assert "of all" in row[3].notes[0]
-    (axes,) = figures.controls(*told, fpr=0.05).axes
+    (axes,) = figures.controls(*told, fpr=0.05).figure.axes
     (point,) = axes.containers
     worst = shares(summary, measure="worst_control@0.05", population="harmless")["value"].item()
     found = shares(table, measure="tpr@0.05", population="successful", originals="all", attack="attack")[

@@ -181,4 +181,4 @@ def test_a_run_s_figure_is_drawn_from_its_bundle(bundled, tmp_path):  # noqa: F8
     drawn = (tmp_path / "a.svg").read_text()
     assert "<dc:title>explained</dc:title>" in drawn
     for kind in pictures.KINDS:
-        assert f"<!-- {kind}: " in drawn or "nothing to show: there is not" in drawn
+        assert f">{kind}: " in drawn or "nothing to show: there is not" in drawn

@@ -88,8 +88,8 @@ def run(tmp_path_factory) -> Path:
     report.write(
         folder / "report.html", template=ROOT / "report/report.html",
         captions=list((ROOT / "report").glob("*.rst")), figures=list((folder / "figures").glob("*.svg")),
-        images=images[0], references=[reference, left_out], verdicts=judged["verdicts"], outcomes=outcomes, histories=path["histories"],
-        metrics=path["metrics"], summary=path["summary"], run=settings,
+        images=images[0], references=[reference, left_out], verdicts=judged["verdicts"], outcomes=outcomes, scores=path["scores"], histories=path["histories"],
+        metrics=path["metrics"], summary=path["summary"], run=settings, made={},
     )  # fmt: skip
     (folder / "benchmarks").mkdir()
     (folder / "benchmarks/summary.tsv").write_text("s\th:m:s\n1.5\t0:00:01\n")
@@ -130,13 +130,13 @@ def test_report_and_tables_show_every_name(run):
     page = (run / "report.html").read_text("utf-8")
     texts = "\n".join(tables.tables(run))
     for name in NAMES:
-        assert f"<th>{name}</th>" in page
-        assert f"<td>{name}</td>" in page
+        assert f'<th scope="col">{name}</th>' in page
+        assert f'<th scope="row">{name}</th>' in page
         assert re.search(rf"\| {name} *\|", texts)
     # Of the cases as they are written, too: 08 is not 8.
     assert re.findall(r"(?m)^\| (\S+)", texts[texts.index("| nan trained on") :])[1 : 1 + len(NAMES)] == NAMES
     for name in SEEN:
-        assert f"<td>{name}</td><td>transfer</td>" in page
+        assert f'<th scope="row">{name}</th><td>transfer</td>' in page
 
 
 def test_what_compares_and_prints_runs_has_every_name(run, monkeypatch, capsys):

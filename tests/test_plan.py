@@ -269,7 +269,7 @@ CODE = {
     "one detector's options": (f"{LIBRARY}/options/detectors/neighbours.py", "return max(self.k)", "return max(self.k) + 0", rf"detectors/knn/.*|{SCORED}"),
     "medoids": (f"{LIBRARY}/medoids.py", "CACHED = 2**18", "CACHED = 2**17",
                 rf"medoids/.*|gaussians/.*|distances/.*|figures/path|detectors/(?!knn).*|{ATTACKED}|{SCORED}"),
-    "figures": (f"{LIBRARY}/figures.py", '"#0072B2"', '"#0072B3"', r"figures/.*|report\.html"),
+    "figures": (f"{LIBRARY}/figures.py", '"#0077BB"', '"#0077BC"', r"figures/.*|report\.html"),
     "one script": ("fold.py", "from job import begin", "from job import begin\n\nNEW = 1", rf"folds|{TRAINED}"),
     "the plan": (f"{LIBRARY}/plan.py", 'JOINT = "joint"', 'JOINT = "together"', ""),
     "a comment": (f"{LIBRARY}/store.py", '"""Stores', '"""What stores', ""),

@@ -282,7 +282,7 @@ def test_results_in_a_storage_that_is_no_file_system(tmp_path):
     ran = workflow.snakemake(*storage)
     assert ran.returncode == 0, ran.stdout
     assert {path.name for path in workflow.results.rglob("*") if path.is_file()} == {
-        "layers.json", "contents.json",
+        "layers.json", "contents.json", "started.json",
     }  # fmt: skip
     assert len(tables.read(there / "results/small/scores.zarr.zip")) == 2 * (2 * 25 + 25)
     assert "</html>" in (there / "results/small/report.html").read_text()

@@ -367,20 +367,22 @@ def _shown(row: dict[str, Any]) -> Iterable[tuple[str | Cell, float | str]]:
                 yield cell({"value": value, "low": low, "high": high, "notes": notes}, form), value
 
 
-def drawn(runs: Sequence[Compared]) -> list[tuple[Markup, str]]:
-    """Figures of runs that have a leaderboard, as addresses of their own content, and their captions."""
+def drawn(runs: Sequence[Compared]) -> list[tuple[Markup, str, str]]:
+    """Figures of runs that have a leaderboard, as addresses of their content, alternatives and captions."""
     boards = [(run.name, run.board) for run in runs if run.board]
     mpl.use("agg")
     found = []
     with mpl.rc_context(STYLE):
-        for figure, caption in (
+        for figure, alt, caption in (
             (
                 against_accuracy(boards),
+                "Points with error bars, a colour for each detector and a marker for each run",
                 "AUC with its 95 % interval against the clean accuracy of the network, for all attacked"
                 " images; under the protocol known where a run has it.",
             ),
             (
                 against_strength(boards),
+                "Curves with error bars, a panel for each attack that has several strengths",
                 "Share of all attacked images that is found, with its 95 % interval, against the strength of"
                 f" the attack, at the threshold for {RATE:.0%} false positives, every attack known.",
             ),
@@ -390,7 +392,7 @@ def drawn(runs: Sequence[Compared]) -> list[tuple[Markup, str]]:
                 figure.savefig(held, format="svg", metadata={"Date": None})
                 plt.close(figure)
                 text = base64.b64encode(held.getvalue()).decode()
-                found.append((Markup("data:image/svg+xml;base64," + text), caption))
+                found.append((Markup("data:image/svg+xml;base64," + text), alt, caption))
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from detour import config, folders, manifest
+from detour import config, folders, manifest, provenance
 from detour.errors import InputError
 from detour.plan import Plan
 
@@ -99,6 +99,11 @@ def planned(
 def warnings(plan: Plan) -> list[str]:
     """What to say before a run starts; none of it stops the run."""
     return [*config.warnings(plan.run), *plan.contents["leaked"], *plan.contents["copied"]]
+
+
+def record(plan: Plan, root: Path) -> None:
+    """Write down how this start makes the run; `root` is the workflow's folder."""
+    provenance.record(Path("results", plan.run.run), root, sys.argv[1:])
 
 
 def show_layers(plan: Plan) -> None:

@@ -1,10 +1,11 @@
-"""Figures of a run, each drawn as SVG for the report and as PDF for print."""
+"""Figures of a run, each drawn as SVG for the report and as PDF for print, with its data as CSV."""
 
+import re
 from collections.abc import Callable, Sequence
 from itertools import cycle
 from pathlib import Path
-from textwrap import fill, shorten
-from typing import Any
+from textwrap import wrap
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -27,11 +28,11 @@ from detour.store import NO_TARGET, ORIGINAL, named
 
 Paths = Sequence[str | Path]
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
-BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = (
-    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9",
+# Paul Tol's vibrant colours, which colour-blind readers can tell apart, and whose red is red.
+BLUE, ORANGE, TEAL, RED, MAGENTA, CYAN = (
+    "#0077BB", "#EE7733", "#009988", "#CC3311", "#EE3377", "#33BBEE",
 )  # fmt: skip
-CYCLE = [BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY]
+CYCLE = [BLUE, RED, TEAL, MAGENTA, ORANGE, CYAN]
 
 STYLE = {
     "axes.prop_cycle": cycler(color=CYCLE),
@@ -49,7 +50,16 @@ STYLE = {
     "text.parse_math": False,
     # The same figure is the same bytes.
     "svg.hashsalt": "detour",
+    # Text stays text, to be searched and copied, in letters that the reader's machine has.
+    "svg.fonttype": "none",
 }
+
+
+class Drawing(NamedTuple):
+    """A figure, and the numbers that are drawn in it."""
+
+    figure: Figure
+    data: pd.DataFrame
 
 
 def legible(names: Sequence[str]) -> list[str]:
@@ -66,16 +76,22 @@ def legible(names: Sequence[str]) -> list[str]:
             file = get_font(font.fname)
             usable = file.scalable and "LastResort" not in font.fname
             if usable and (found := missing & file.get_charmap().keys()):
-                mpl.rcParams["font.family"] = [*mpl.rcParams["font.family"], font.name]
+                families = mpl.rcParams["font.family"]
+                mpl.rcParams["font.family"] = list(dict.fromkeys([*families, font.name]))
                 missing -= found
     escaped = {c: chr(c).encode("unicode_escape").decode() for c in missing}
     return [name.translate(escaped) for name in names]
 
 
-def intervals(summary: str | Path) -> Figure:
+def cut(name: str, width: int) -> str:
+    """A name of at most so many characters."""
+    return name if len(name) <= width else f"{name[: width - 3]}..."
+
+
+def intervals(summary: str | Path) -> Drawing:
     """AUC of every detector under every protocol with its interval: the mean filled, the worst cell open."""
     table = tables.read(summary)
-    table = table[table["population"] == "all"]
+    table = table[(table["population"] == "all") & table["measure"].isin(["auc", "worst"])]
     names = list(dict.fromkeys(table["detector"]))
     protocols = list(dict.fromkeys(table["protocol"]))
     figure, axes = plt.subplots(figsize=(6.4, 0.9 + 0.17 * len(names) * (1 + len(protocols))))
@@ -91,7 +107,7 @@ def intervals(summary: str | Path) -> Figure:
             )  # fmt: skip
     axes.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5), xlabel="AUC")
     figure.legend(loc="outside upper center", ncols=len(protocols), fontsize=8)
-    return figure
+    return Drawing(figure, table)
 
 
 def _errors(rows: pd.DataFrame) -> np.ndarray:
@@ -99,16 +115,16 @@ def _errors(rows: pd.DataFrame) -> np.ndarray:
     return np.maximum([rows["value"] - rows["low"], rows["high"] - rows["value"]], 0)
 
 
-def roc(scores: str | Path, metrics: str | Path, *, detectors: Sequence[str]) -> Figure:
+def roc(scores: str | Path, metrics: str | Path, *, detectors: Sequence[str]) -> Drawing:
     """Mean ROC over folds of detectors that know every attack, with one standard deviation (fig. 3)."""
     table, values = _known(scores, metrics, detectors)
     figure, axes = plt.subplots(figsize=(4.8, 4.4))
-    _roc(axes, table, values, ALL if ALL in values.index.levels[1] else table["set"].unique()[1])
+    points = _roc(axes, table, values, ALL if ALL in values.index.levels[1] else table["set"].unique()[1])
     axes.set_title("all attacks")
-    return figure
+    return Drawing(figure, points)
 
 
-def roc_attacks(scores: str | Path, metrics: str | Path, *, detectors: Sequence[str]) -> Figure:
+def roc_attacks(scores: str | Path, metrics: str | Path, *, detectors: Sequence[str]) -> Drawing:
     """The same for each attack against the originals."""
     table, values = _known(scores, metrics, detectors)
     attacks = [name for name in table["set"].unique() if name != ORIGINAL]
@@ -117,11 +133,13 @@ def roc_attacks(scores: str | Path, metrics: str | Path, *, detectors: Sequence[
     figure, axes = plt.subplots(
         rows, columns, figsize=(2.8 * columns, 3.0 * rows), squeeze=False, sharex=True, sharey=True
     )
-    for panel, name in zip(axes.flat, attacks, strict=False):
+    points = [
         _roc(panel, table[table["set"].isin([ORIGINAL, name])], values, name)
+        for panel, name in zip(axes.flat, attacks, strict=False)
+    ]
     for panel in axes.flat[len(attacks) :]:
         panel.set_visible(False)
-    return figure
+    return Drawing(figure, pd.concat(points))
 
 
 def _known(
@@ -137,7 +155,9 @@ def _known(
     return table[table["detector"].isin(detectors)], values.set_index(["detector", "attack"])
 
 
-def _roc(axes: Axes, scores: pd.DataFrame, values: pd.DataFrame, attack: str) -> None:
+def _roc(axes: Axes, scores: pd.DataFrame, values: pd.DataFrame, attack: str) -> pd.DataFrame:
+    """Draw the curves of an attack; their points."""
+    points = []
     axes.plot([0, 1], [0, 1], color="0.7", lw=0.8, ls=":")
     for name, of_detector in scores.groupby("detector", sort=False):
         mean, std = mean_roc(of_detector)
@@ -148,17 +168,21 @@ def _roc(axes: Axes, scores: pd.DataFrame, values: pd.DataFrame, attack: str) ->
             FALSE_POSITIVE_RATES, np.clip(mean - std, 0, 1), np.clip(mean + std, 0, 1),
             color=line.get_color(), alpha=0.15, lw=0,
         )  # fmt: skip
+        rates = {"fpr": FALSE_POSITIVE_RATES, "tpr": mean, "std": std}
+        points.append(pd.DataFrame({"attack": attack, "detector": name, **rates}))
     axes.set(
         title=attack, xlabel="false positive rate", ylabel="true positive rate",
         xlim=(0, 1), ylim=(0, 1.01), aspect="equal",
     )  # fmt: skip
     axes.label_outer()
     axes.legend(loc="lower right", title="AUC", fontsize=7, title_fontsize=8)
+    return pd.concat(points)
 
 
-def histories(histories: str | Path, *, detectors: Sequence[str]) -> Figure:
+def histories(histories: str | Path, *, detectors: Sequence[str]) -> Drawing:
     """Training loss and validation AUC by epoch, of every case: mean, least and greatest of all folds."""
     table = tables.read(histories)
+    curves = []
     size = 1.4 + 2.8 * len(detectors), 4.6
     figure, axes = plt.subplots(2, len(detectors), figsize=size, squeeze=False, sharex="col", sharey="row")
     for column, name in zip(axes.T, detectors, strict=True):
@@ -172,16 +196,19 @@ def histories(histories: str | Path, *, detectors: Sequence[str]) -> Figure:
                 (line,) = panel.plot(mean, lw=1.2, label=f"{protocol}: {case}")
                 panel.fill_between(mean.index, low, high, color=line.get_color(), alpha=0.12, lw=0)
                 panel.axhline(rows[guessed].mean(), color=line.get_color(), lw=0.8, ls=":")
+                about = {"detector": name, "protocol": protocol, "case": case, "measure": value}
+                ends = {"low": low, "mean": mean, "high": high, "guessed": rows[guessed].mean()}
+                curves.append(pd.DataFrame(about | ends).rename_axis("epoch").reset_index())
         column[0].set(title=name)
         column[1].set(xlabel="epoch", ylim=(None, 1.005))
         column[1].xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0, 0].set_ylabel("training loss")
     axes[1, 0].set_ylabel("validation AUC")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
-    return figure
+    return Drawing(figure, pd.concat(curves) if curves else table)
 
 
-def transfer(metrics: str | Path, *, detectors: Sequence[str]) -> Figure:
+def transfer(metrics: str | Path, *, detectors: Sequence[str]) -> Drawing:
     """AUC of detectors that know one attack, on each attack, with half the length of its interval."""
     table = tables.read(metrics)
     table = table[(table["protocol"] == "transfer") & (table["population"] == "all")]
@@ -211,7 +238,7 @@ def transfer(metrics: str | Path, *, detectors: Sequence[str]) -> Figure:
     figure.supxlabel("tested on", fontsize=9)
     figure.supylabel("trained on", fontsize=9)
     figure.colorbar(image, ax=axes, shrink=0.7, label="AUC")
-    return figure
+    return Drawing(figure, table[table["detector"].isin(names)])
 
 
 def shown_attack(outcomes: str | Path, wanted: str | None, stores: Paths) -> str:
@@ -234,7 +261,7 @@ def shown_attack(outcomes: str | Path, wanted: str | None, stores: Paths) -> str
 def tsne(
     images: str | Path, activations: Paths, references: Paths, outcomes: str | Path, *,
     attack: str | None, size: int, seed: int,
-) -> Figure:  # fmt: skip
+) -> Drawing:  # fmt: skip
     """t-SNE of three classes' reference activations with two originals and one adversarial image.
 
     At four depths (fig. 2 of the paper). The adversarial image is the first that was right before the attack
@@ -252,11 +279,13 @@ def tsne(
     true, taken = int(label[source]), int(after[source])
     others = [c for c in partners if c not in (true, taken)]
     classes = [true, taken, *others[:1]]
-    names = [shorten(name, 30, placeholder="...") for name in legible(store.read(images).attrs["classes"])]
+    every = store.read(images).attrs["classes"]
+    names = legible([cut(name, 30) for name in every])
     rows = _reference_rows(references, classes, size, seed)
     layers = list(original.attrs["layers"])
     depths = [layers[i] for i in np.unique(np.linspace(0, len(layers) - 1, 4).round().astype(int))]
 
+    embedded = []
     figure, axes = plt.subplots(1, len(depths), figsize=(2.6 * len(depths), 3.1), squeeze=False)
     for panel, layer in zip(axes.flat, depths, strict=True):
         points = [store.read(path)[layer].oindex[where] for path, where, _ in rows]
@@ -267,12 +296,17 @@ def tsne(
         init = "pca" if x.any() else "random"
         flat = TSNE(perplexity=perplexity, init=init, random_state=seed).fit_transform(x)
         belongs = np.concatenate([which for _, _, which in rows])
-        for colour, c in zip([BLUE, VERMILION, "0.6"], classes, strict=False):
+        kinds = ["reference"] * len(belongs) + ["original", "original of the other class", name]
+        of = [every[c] for c in (*belongs, true, taken, true)]
+        embedded.append(
+            pd.DataFrame({"layer": layer, "image": kinds, "class": of, "x": flat[:, 0], "y": flat[:, 1]})
+        )
+        for colour, c in zip([BLUE, RED, "0.6"], classes, strict=False):
             members = flat[: len(belongs)][belongs == c]
             panel.scatter(*members.T, s=6, color=colour, alpha=0.45, lw=0, label=f"class {names[c]}")
         marks = (
             (BLUE, "o", f"original of {names[true]}"),
-            (VERMILION, "o", f"original of {names[taken]}"),
+            (RED, "o", f"original of {names[taken]}"),
             (ORANGE, "*", f"{names[true]} attacked, taken for {names[taken]}"),
         )
         for (colour, marker, text), point in zip(marks, flat[len(belongs) :], strict=True):
@@ -289,7 +323,7 @@ def tsne(
         panel.spines[:].set_visible(False)
     handles, texts = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=3, fontsize=8)
-    return figure
+    return Drawing(figure, pd.concat(embedded))
 
 
 def _reference_rows(
@@ -307,7 +341,7 @@ def _reference_rows(
     return rows
 
 
-def layer_path(distances: Paths, outcomes: str | Path, *, attack: str | None) -> Figure:
+def layer_path(distances: Paths, outcomes: str | Path, *, attack: str | None) -> Drawing:
     """The detour: distances of the fooling images to the true and to the wrong class, layer by layer.
 
     Relative to the median distance of the originals to their own class at each layer; median and middle half
@@ -325,6 +359,7 @@ def layer_path(distances: Paths, outcomes: str | Path, *, attack: str | None) ->
     # A layer at which every original is its class's medoid has no unit: a gap in the lines.
     unit[unit == 0] = np.nan
 
+    lines = []
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
     for panel, group, title in (
         (axes[0], original, f"before the attack ({len(fooled)} images)"),
@@ -333,29 +368,33 @@ def layer_path(distances: Paths, outcomes: str | Path, *, attack: str | None) ->
         far = group["distances"][:][fooled]
         for c, colour, text in (
             (label[fooled], BLUE, "to the true class"),
-            (after[fooled], VERMILION, "to the class it is taken for after the attack"),
+            (after[fooled], RED, "to the class it is taken for after the attack"),
         ):
             relative = far[np.arange(len(c)), :, c] / unit
             low, middle, high = np.quantile(relative, [0.25, 0.5, 0.75], axis=0)
             panel.plot(layers, middle, color=colour, marker="o", ms=3, label=text)
             panel.fill_between(layers, low, high, color=colour, alpha=0.18, lw=0)
+            quartiles = {"layer": layers, "low": low, "median": middle, "high": high}
+            lines.append(pd.DataFrame({"panel": title, "distance": text, **quartiles}))
         panel.axhline(1, color="0.7", lw=0.8, ls=":")
         panel.set(title=title, xlabel="layer")
         panel.tick_params(axis="x", rotation=60)
     axes[0].set_ylabel("distance to the medoid /\nmedian of originals to their own")
     axes[0].legend(fontsize=8)
-    return figure
+    return Drawing(figure, pd.concat(lines))
 
 
 def samples(
     images: Paths, activations: Paths, outcomes: str | Path, *, attack: str | None, count: int
-) -> Figure:
+) -> Drawing:
     """Test images under every attack, with the perturbations enlarged around grey."""
     shown = shown_attack(outcomes, attack, images)
     stored = {name: store.read(path) for name, path in named(images).items()}
     predicted = {name: store.read(path)["predicted"][:] for name, path in named(activations).items()}
     sets = list(stored)
-    label, classes = stored[ORIGINAL]["label"][:], legible(stored[ORIGINAL].attrs["classes"])
+    label, classes = stored[ORIGINAL]["label"][:], stored[ORIGINAL].attrs["classes"]
+    # Their fonts, before there are axes, which keep those that they begin with.
+    legible(classes)
     right = predicted[ORIGINAL] == label
     # Fooled ones first, of different classes as far as there are any.
     order = np.lexsort((np.arange(len(label)), ~(right & (predicted[shown] != label))))
@@ -383,7 +422,12 @@ def samples(
             _image(panels[2 + 2 * j], after, _verdict(predicted[name][i], label[i], target, classes))
     for j, name in enumerate(sets):
         axes[0][2 * j].set_title(name, fontsize=8)
-    return figure
+    shown_images = [
+        {"image": i, "set": name, "class": classes[label[i]], "predicted": classes[predicted[name][i]]}
+        for i in rows
+        for name in sets
+    ]
+    return Drawing(figure, pd.DataFrame(shown_images))
 
 
 def _image(axes: Axes, pixels: np.ndarray, caption: tuple[str, str]) -> None:
@@ -391,19 +435,21 @@ def _image(axes: Axes, pixels: np.ndarray, caption: tuple[str, str]) -> None:
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     text, colour = caption
-    # As wide as the image: some of ImageNet's classes have long names.
-    axes.set_xlabel(fill(shorten(text, 50, placeholder="..."), 19), color=colour, fontsize=7, labelpad=2)
+    # As wide as the image. Lines of a name first, and then what no font has, so that none cuts an escape.
+    lines = legible(wrap(text, 19, replace_whitespace=False))
+    axes.set_xlabel("\n".join(lines), color=colour, fontsize=7, labelpad=2)
 
 
 def _verdict(predicted: int, label: int, target: int, classes: Sequence[str]) -> tuple[str, str]:
-    """What the classifier takes an image for: green if right, red if that is the attack's target."""
-    name = classes[predicted]
+    """What the classifier takes an image for: green if right, red if the attack's target, else blue."""
+    # Some of ImageNet's classes have long names.
+    name = cut(classes[predicted], 40)
     if predicted == label:
-        return name, GREEN
-    return (f"{name} (target)", VERMILION) if predicted == target else (name, ORANGE)
+        return name, TEAL
+    return (f"{name} (target)", RED) if predicted == target else (name, BLUE)
 
 
-def adaptive(table: str | Path, adapted: Paths) -> Figure:
+def adaptive(table: str | Path, adapted: Paths) -> Drawing:
     """What an attacker who knows classifier and detector achieves by every method, a row for each detector.
 
     Left, for each eps, the share of images that are taken for what was wanted and not flagged, with Wilson's
@@ -426,7 +472,16 @@ def adaptive(table: str | Path, adapted: Paths) -> Figure:
     # Outside: a curve below would be an attack that fails, which is not to be missed.
     handles, texts = figure.subfigs[0].axes[0].get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=len(texts), fontsize=8)
-    return figure
+    steps = courses.rename_axis(index=by, columns=["loss", "step"])
+    losses = steps.stack("step", future_stack=True).reset_index()
+    return Drawing(figure, pd.concat([_shares(counts).reset_index(), losses]))
+
+
+def _shares(counts: pd.DataFrame) -> pd.DataFrame:
+    """Counts with the shares that are drawn of them, and Wilson's interval."""
+    ends = [wilson(row.evaded, row.images) for row in counts.itertuples()]
+    low, high = zip(*ends, strict=True)
+    return counts.assign(share=counts["evaded"] / counts["images"], low=low, high=high)
 
 
 def _evasion(figure: SubFigure, counts: pd.DataFrame, courses: pd.DataFrame) -> None:
@@ -481,7 +536,7 @@ def _courses(adapted: Paths) -> pd.DataFrame:
 def strengths(
     metrics: str | Path, outcomes: str | Path, *,
     groups: Sequence[Sequence[tuple[str, float]]], detectors: Sequence[str], fpr: float,
-) -> Figure:  # fmt: skip
+) -> Drawing:  # fmt: skip
     """What each attack does against its strength, and how much of it detectors that know it find.
 
     Black, the share of the images that were right that it fools; in colour, with its interval, the share of
@@ -499,6 +554,7 @@ def strengths(
         (table["protocol"] == "known") & (table["measure"] == f"tpr@{fpr}")
         & (table["population"] == "all") & (table["originals"] == "all")
     ].set_index(["detector", "attack"])  # fmt: skip
+    curves = []
     columns = min(3, len(groups))
     rows = -(-len(groups) // columns)
     figure, panels = plt.subplots(
@@ -511,11 +567,15 @@ def strengths(
         # Evenly spaced: budgets double.
         where = np.arange(len(names))
         axes.plot(where, done.loc[names], color="0.2", marker="o", ms=4, label="fooled by it")
+        about = {"attack": names, "eps": budgets}
+        curves.append(pd.DataFrame({"curve": "fooled by it", **about, "value": done.loc[names].to_numpy()}))
         for name, colour in zip(detectors, cycle(CYCLE), strict=False):
             found = flagged.loc[name].loc[names]
             axes.errorbar(
                 where, found["value"], yerr=_errors(found), color=colour, fmt="s-", ms=3, lw=1, label=name
             )
+            values = {key: found[key].to_numpy() for key in ("value", "low", "high")}
+            curves.append(pd.DataFrame({"curve": name, **about, **values}))
         if flagged["value"].isna().all():
             axes.text(
                 0.5, 0.5, "no threshold: too few\nvalidation originals", ha="center", transform=axes.transAxes
@@ -528,10 +588,10 @@ def strengths(
         axes.set_ylabel("share of images")
     handles, texts = panels.flat[0].get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=min(len(texts), 4), fontsize=8)
-    return figure
+    return Drawing(figure, pd.concat(curves))
 
 
-def controls(metrics: str | Path, summary: str | Path, *, fpr: float) -> Figure:
+def controls(metrics: str | Path, summary: str | Path, *, fpr: float) -> Drawing:
     """What each detector finds of attacks, against what it flags of harmless damage, each where it is worst.
 
     Up, the share of successful images of the attack of which it finds least; along, the share of harmless
@@ -574,17 +634,17 @@ def controls(metrics: str | Path, summary: str | Path, *, fpr: float) -> Figure:
         ylabel="found of the worst attack's successful images",
     )  # fmt: skip
     figure.legend(loc="outside lower center", ncols=2, fontsize=7)
-    return figure
+    return Drawing(figure, both)
 
 
-def _nothing(why: str) -> Figure:
+def _nothing(why: str) -> Drawing:
     figure = plt.figure(figsize=(5, 1))
     figure.text(0.5, 0.5, f"nothing to show: {why}", ha="center", va="center")
-    return figure
+    return Drawing(figure, pd.DataFrame({"nothing to show": [why]}))
 
 
 # A new figure is one function and one line here, and one rule.
-FIGURES: dict[str, Callable[..., Figure]] = {
+FIGURES: dict[str, Callable[..., Drawing]] = {
     "intervals": intervals,
     "histories": histories,
     "roc": roc,
@@ -603,7 +663,7 @@ ELSEWHERE = {"explained": "detour.pictures:explained"}
 
 
 def draw(name: str, svg: str | Path, pdf: str | Path, inputs: dict[str, Any], **settings: Any) -> None:
-    """Draw a figure and write it twice.
+    """Draw a figure, write it twice, and its data as CSV beside the SVG.
 
     Parameters
     ----------
@@ -618,9 +678,44 @@ def draw(name: str, svg: str | Path, pdf: str | Path, inputs: dict[str, Any], **
     store.lineage(path for paths in each for path in paths if Path(path).is_file())
     with mpl.rc_context(STYLE):
         drawing = methods.loaded(ELSEWHERE[name]) if name in ELSEWHERE else FIGURES[name]
-        figure = drawing(**inputs, **settings)
-        for path, dates in ((svg, {"Date": None}), (pdf, {"CreationDate": None})):
-            with written(path) as part:
-                # The report looks for the title, so that no figure stands in another's place.
-                figure.savefig(part, metadata=dates | {"Title": name}, dpi=200)
+        figure, data = drawing(**inputs, **settings)
+        for path in (svg, pdf):
+            save(figure, path, name)
         plt.close(figure)
+    with written(Path(svg).with_suffix(".csv")) as part:
+        # Names of files may be no text; those are written as Python escapes them.
+        data.to_csv(part, index=False, errors="backslashreplace")
+
+
+# What a format says of when it was made; the same figure is the same bytes.
+DATES = {".svg": "Date", ".pdf": "CreationDate"}
+
+
+def save(figure: Figure, path: str | Path, title: str) -> None:
+    """Write a figure in the format that the ending of the path names.
+
+    In SVG, what `legible` wrote out is text again: the fonts are those of the reader's machine.
+
+    Parameters
+    ----------
+    title
+        The report looks for it, so that no figure stands in another's place.
+    """
+    date = DATES.get(Path(path).suffix)
+    with written(path) as part:
+        figure.savefig(part, metadata={"Title": title} | ({date: None} if date else {}), dpi=200)
+        if date == "Date":
+            part.write_text(_named(part.read_text("utf-8")), "utf-8")
+
+
+def _named(svg: str) -> str:
+    """Escapes of characters that an SVG can hold, as these; of others, such as of control, as they are."""
+    ours = get_font(findfont("DejaVu Sans")).get_charmap()
+
+    def character(escape: re.Match[str]) -> str:
+        # Above the last code point there is none.
+        c = chr(code) if (code := int(escape[1] or escape[2], 16)) <= 0x10FFFF else ""
+        # A name that has a backslash itself, before a letter that ours has, was never escaped.
+        return c if c.isprintable() and c and ord(c) not in ours else escape[0]
+
+    return re.sub(r"\\(?:u([0-9a-f]{4})|U([0-9a-f]{8}))", character, svg)

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from textwrap import shorten
 
 import matplotlib as mpl
 import numpy as np
@@ -17,7 +16,7 @@ from detour import store, tables
 from detour.artefacts import written
 from detour.detector import Detector
 from detour.explanation import BAND, Explanation
-from detour.figures import BLUE, GREEN, STYLE, VERMILION, legible
+from detour.figures import BLUE, RED, STYLE, TEAL, Drawing, cut, legible, save
 from detour.store import ORIGINAL, named
 
 # Images with a p-value of at most this are flagged in the report's figure.
@@ -43,10 +42,8 @@ def write(explanation: Explanation, out: Path) -> list[Path]:
     with mpl.rc_context(STYLE):
         figure = plt.figure(figsize=(11, 3))
         _draw(figure, explanation, Path(explanation.file).name)
-        # The same picture is the same bytes.
-        for path, dates in zip(paths, ({"Date": None}, {"CreationDate": None}, {}), strict=False):
-            with written(path) as part:
-                figure.savefig(part, metadata=dates | {"Title": "explained"}, dpi=200)
+        for path in paths[:-1]:
+            save(figure, path, "explained")
         plt.close(figure)
     with written(paths[-1]) as part:
         numbers = json.dumps(explanation.numbers(), indent=1, ensure_ascii=False)
@@ -65,12 +62,8 @@ def summary(explanation: Explanation) -> str:
         f"score {e.score:.4g} = {e.baseline:.4g} of a genuine image"
         f" {_sum(e.parts.values())} of the parts below {_sum([e.unexplained])} unexplained ({e.method})",
     ]
-    rows = pd.DataFrame(
-        {"distance": e.distance["predicted"], **{f"genuine {q} %": e.band[str(q)] for q in BAND}},
-        index=e.layers,
-    )
-    # The classifier's output has a part, but no medoid.
-    rows = rows.reindex([*e.parts]).assign(part=e.parts.values()).rename_axis("layer").reset_index()
+    rows = _numbers(e).rename(columns={"distance to predicted": "distance"})
+    rows = rows[["layer", "distance", *(f"genuine {q} %" for q in BAND), "part"]]
     near = [
         f"nearest at {layer} among {e.among} reference images of each class:"
         f" {', '.join(n.label for n in e.neighbours if n.layer == layer)}"
@@ -87,7 +80,7 @@ def _sum(parts: Iterable[float]) -> str:
 def explained(
     bundle: str | Path, images: Sequence[str | Path], scores: str | Path, verdicts: str | Path, *,
     detector: str, seed: int, trusted: Sequence[str],
-) -> Figure:  # fmt: skip
+) -> Drawing:  # fmt: skip
     """An image that was caught, one that was missed and a false alarm, each with its explanation.
 
     Each is scored by the detector of the fold that has not seen it.
@@ -105,6 +98,7 @@ def explained(
     table = table[(table["detector"] == detector) & (table["seed"] == seed)]
     chosen = cases(table, tables.read(verdicts))
     loaded, stores = Detector.load(bundle, "cpu", trusted), named(images)
+    numbers = []
     figure = plt.figure(figsize=(11, 3.2 * len(KINDS)))
     parts = figure.subfigures(len(KINDS), 1, squeeze=False).flat
     for part, (kind, words) in zip(parts, KINDS.items(), strict=True):
@@ -116,7 +110,19 @@ def explained(
         image = store.read(stores[name])["images"][source]
         found = replace(loaded.explain(image, label=label, fold=int(row["fold"])), p=float(row["p"]))
         _draw(part, found, f"{kind}: {name}, image {source}")
-    return figure
+        numbers.append(
+            _numbers(found).assign(kind=kind, set=name, image=source, p=found.p, score=found.score)
+        )
+    return Drawing(figure, pd.concat(numbers) if numbers else pd.DataFrame({"nothing to show": [*KINDS]}))
+
+
+def _numbers(e: Explanation) -> pd.DataFrame:
+    """What is drawn of an explanation at each layer: distances, the band of genuine images, and the parts."""
+    distances = {f"distance to {name}": values for name, values in e.distance.items()}
+    band = {f"genuine {q} %": e.band[str(q)] for q in BAND}
+    rows = pd.DataFrame(distances | band, index=e.layers)
+    # The classifier's output has a part, but no medoid.
+    return rows.reindex([*e.parts]).assign(part=e.parts.values()).rename_axis("layer").reset_index()
 
 
 def cases(scores: pd.DataFrame, verdicts: pd.DataFrame) -> dict[str, pd.Series | None]:
@@ -157,7 +163,7 @@ def _draw(figure: Figure | SubFigure, e: Explanation, title: str) -> None:
     """An explanation from left to right: the image, its path, the parts of its score, its neighbours."""
     near = list(dict.fromkeys(n.layer for n in e.neighbours))
     names = [e.predicted, e.runner_up, e.label, *(n.label for n in e.neighbours), title]
-    drawn = dict(zip(names, (shorten(n, 40, placeholder="...") for n in legible(names)), strict=True))
+    drawn = dict(zip(names, legible([cut(n, 40) for n in names]), strict=True))
     figure.suptitle(drawn[title], fontsize=10)
     image, path, parts, neighbours = figure.subfigures(
         1, 4, width_ratios=[1, 2.4, 1.9, 1.9], squeeze=False
@@ -173,7 +179,7 @@ def _draw(figure: Figure | SubFigure, e: Explanation, title: str) -> None:
     for row, layer in zip(panels, near, strict=True):
         for axes, neighbour in zip(row, (n for n in e.neighbours if n.layer == layer), strict=True):
             _pixels(axes, neighbour.picture)
-            axes.set_xlabel(shorten(drawn[neighbour.label], 12, placeholder="..."), fontsize=7, labelpad=2)
+            axes.set_xlabel(legible([cut(neighbour.label, 12)])[0], fontsize=7, labelpad=2)
         row[0].set_title(f"nearest at {layer}", fontsize=8, loc="left")
 
 
@@ -192,8 +198,8 @@ def _path(axes: Axes, e: Explanation, names: dict[str, str]) -> None:
     axes.fill_between(e.layers, low / unit, high / unit, color="0.5", alpha=0.25, lw=0,
                       label=f"{of}, {BAND[0]} to {BAND[-1]} % of {e.genuine}")  # fmt: skip
     lines = (
-        ("predicted", VERMILION, "o-", f"to {names[e.predicted]}, predicted"),
-        ("runner_up", GREEN, "s-", f"to {names[e.runner_up]}, runner-up"),
+        ("predicted", RED, "o-", f"to {names[e.predicted]}, predicted"),
+        ("runner_up", TEAL, "s-", f"to {names[e.runner_up]}, runner-up"),
         ("label", BLUE, "D--", f"to {names[e.label]}, true"),
     )
     for name, colour, style, text in lines:
@@ -211,7 +217,7 @@ def _path(axes: Axes, e: Explanation, names: dict[str, str]) -> None:
 def _parts(axes: Axes, e: Explanation) -> None:
     names = [*e.parts, "unexplained"]
     values = [*e.parts.values(), e.unexplained]
-    colours = [VERMILION if value > 0 else BLUE for value in e.parts.values()]
+    colours = [RED if value > 0 else BLUE for value in e.parts.values()]
     axes.bar(names, values, color=[*colours, "0.6"])
     axes.axhline(0, color="0.3", lw=0.6)
     axes.set(ylabel="part of the score")

@@ -503,7 +503,11 @@ class Plan:
             "figures": [f"<run>/figures/{name}.svg" for name in self.figures],
             "images": self.images["original"],
             "references": self.references,
-            **{name: artefact(name) for name in ("verdicts", "outcomes", "histories", "metrics", "summary")},
+            **{
+                name: artefact(name)
+                for name in ("verdicts", "outcomes", "scores", "histories", "metrics", "summary")
+            },
+            **({"adaptive": artefact("adaptive")} if self.adapted else {}),
         }
         told = {"config": self.run.model_dump(exclude={"dask"}), "notes": self.contents["leaked"]}
         return Job("report.py", reads, told)

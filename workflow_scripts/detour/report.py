@@ -3,19 +3,20 @@
 import base64
 import logging
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
+import pandas as pd
 import yaml
 from markupsafe import Markup
 
-from detour import chance, folders, pages, store, tables, tabulated
+from detour import calibrated, chance, findings, folders, pages, store, tables, tabulated
 from detour.artefacts import written
 from detour.config import warnings
 from detour.errors import InputError
 from detour.histories import warnings as unlearned
-from detour.metrics import unsure
+from detour.metrics import FEW, unsure
 from detour.options.run import Run
 
 logger = logging.getLogger(__name__)
@@ -25,37 +26,54 @@ def write(
     out: str | Path, *,
     template: str | Path, captions: Sequence[str | Path], figures: Sequence[str | Path],
     images: str | Path, references: Sequence[str | Path], verdicts: str | Path, outcomes: str | Path,
-    histories: str | Path, metrics: str | Path, summary: str | Path, run: Run,
-    notes: Sequence[str] = (),
+    scores: str | Path, histories: str | Path, metrics: str | Path, summary: str | Path, run: Run,
+    made: Mapping[str, str], adaptive: str | Path | None = None, notes: Sequence[str] = (),
 ) -> None:  # fmt: skip
-    """Fill the template, and in the captions what was asked for.
+    """Fill the template and the captions, which leave out what the run does not have.
 
     Parameters
     ----------
     captions
-        Plain text, one paragraph each, named for the figure or table it is under.
+        Templates of plain text, one paragraph each, named for the figure or table it is under.
     figures
         SVG files.
     images, references
         The stores of the original images and of the reference's activations.
     run
         The options of the run.
+    made
+        How it was made, see `detour.provenance.recalled`.
+    adaptive
+        Table of the attacks on detectors, if there are any.
     notes
         What else to say at its top.
     """
-    store.lineage([images, *references, outcomes, histories, metrics, summary])
-    made = store.read(images)
+    evasion = [adaptive] if adaptive else []
+    store.lineage([images, *references, outcomes, scores, histories, metrics, summary, *evasion])
+    original = store.read(images)
     judged, measured = tables.read(outcomes), tables.read(metrics)
     read = [store.read(path).attrs for path in references]
-    turned = [name for attrs in (made.attrs, *read) for name in attrs["turned"]]
-    about = ((folders.copies_note, made.attrs["copies"]), (folders.orientation_note, turned))
+    turned = [name for attrs in (original.attrs, *read) for name in attrs["turned"]]
+    about = ((folders.copies_note, original.attrs["copies"]), (folders.orientation_note, turned))
     seen = [note(names) for note, names in about if names]
     counted = tables.read(summary)
-    guessed = chance.warnings(tables.read(verdicts).to_dict("records"), len(made.attrs["classes"]))
+    judgements = tables.read(verdicts)
+    guessed = chance.warnings(judgements.to_dict("records"), len(original.attrs["classes"]))
     for line in guessed:
         # The workflow says it at its end.
         logger.info("warning: %s", line)
     base_rate = odds(run.metrics.base_rate)
+    # Of a caption, what is of this run; it is plain text until it stands in the page.
+    told, about_it = (
+        pages.environment(escaped=False),
+        {"base_rate": base_rate, "has": _has(run, judged, measured)},
+    )
+    rates = calibrated.lacking(measured, run.metrics.fpr) if "known" in run.protocols else []
+    # Of some runs there are millions of scores, which are read for nothing else.
+    more = (
+        [calibrated.flagged(tables.read(scores), judgements, rates, run.metrics.base_rate)] if rates else []
+    )
+    together = pd.concat([measured.dropna(subset="value"), *more])
     page = (
         pages.environment()
         .from_string(Path(template).read_text("utf-8"))
@@ -65,7 +83,7 @@ def write(
             base_rate=base_rate,
             settings=yaml.safe_dump(run.model_dump(exclude={"dask"}), sort_keys=False, allow_unicode=True),
             captions={
-                Path(path).stem: Path(path).read_text("utf-8").strip().replace("{base_rate}", base_rate)
+                Path(path).stem: told.from_string(Path(path).read_text("utf-8").strip()).render(**about_it)
                 for path in captions
             },
             figures={Path(path).stem: _embedded(path) for path in figures},
@@ -74,8 +92,13 @@ def write(
             measured=measured,
             outcomes=judged,
             summary=counted,
-            versions=dict(made.attrs["versions"]) | {"python": platform.python_version()},
-            classes=len(made.attrs["classes"]),
+            found=findings.sentences(counted, measured, tables.read(adaptive) if adaptive else None, run),
+            lacking=rates,
+            together=together,
+            thresholds_together=[rate for rate in rates if f"fpr@{rate}" in set(together["measure"])],
+            made=made,
+            versions=dict(original.attrs["versions"]) | {"python": platform.python_version()},
+            classes=len(original.attrs["classes"]),
             warnings=[
                 *warnings(run),
                 *notes,
@@ -89,6 +112,19 @@ def write(
     )
     with written(out) as part:
         part.write_text(page, "utf-8")
+
+
+def _has(run: Run, outcomes: pd.DataFrame, metrics: pd.DataFrame) -> set[str]:
+    """What captions may speak of, as not every run has it."""
+    found = {
+        "noise": any(attack.control for attack in run.attacks),
+        "targets": outcomes["target_hits"].notna().any(),
+        "detectors": len(run.detectors) > 1,
+        "adaptive": bool(run.adaptive.methods),
+        "precision": run.precision != "float32",
+        "few": (metrics["images"] < FEW).any(),
+    }
+    return {*run.protocols, *(name for name, there in found.items() if there)}
 
 
 def odds(rate: float) -> str:

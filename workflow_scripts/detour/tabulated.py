@@ -97,9 +97,10 @@ def populations(metrics: pd.DataFrame) -> Table:
     pooled = known[known["attack"] == _together(metrics)]
     right = pooled[pooled["originals"] == "right"].to_dict("records")
     notes = [(cell(row, AREA),) for row in right]
-    return crossed(
-        pooled[pooled["originals"] == ALL].assign(notes=notes), "population", AREA, detector="AUC, known"
-    )
+    every = pooled[pooled["originals"] == ALL].assign(notes=notes)
+    # Without a target there is no hit.
+    aimed = every["population"].ne("hit") | every.groupby("population")["value"].transform("count").gt(0)
+    return crossed(every[aimed], "population", AREA, detector="AUC, known")
 
 
 def detection(summary: pd.DataFrame) -> Table:
@@ -196,6 +197,8 @@ def outcomes(judged: pd.DataFrame, entries: Sequence[Attack | Control], precisio
     """
     options = {entry.name: entry.model_dump() | {"eps": _strength(entry)} for entry in entries}
     lower = precision != "float32"
+    aimed = judged["target_hits"].notna().any()
+    shares = ("accuracy", *(["target_hits"] if aimed else []), "successful")
     rows: list[list[str | Cell]] = []
     for row in judged.to_dict("records"):
         of = options.get(row["set"], {"method": "", "eps": ""})
@@ -203,11 +206,11 @@ def outcomes(judged: pd.DataFrame, entries: Sequence[Attack | Control], precisio
         rows.append([
             row["set"], " ".join(filter(None, [of["method"], of.get("attack")])),
             f"{of['eps']}{norm}",
-            *(share(row[name]) for name in ("accuracy", "target_hits", "successful")),
+            *(share(row[name]) for name in shares),
             Cell(f"{row['linf']}"), Cell(f"{row['l2']:.0f}"), *([share(row["differs"])] if lower else []),
         ])  # fmt: skip
     columns = [
-        "set", "method", "eps", "still right", "taken for the target", "successful",
+        "set", "method", "eps", "still right", *(["taken for the target"] if aimed else []), "successful",
         "largest change of a value, of 255", "mean L2 norm of the change, in units of 1/255",
     ]  # fmt: skip
     return Table([*columns, *([f"otherwise in {precision}"] if lower else [])], rows)

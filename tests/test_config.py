@@ -174,7 +174,8 @@ def test_what_is_damage_goes_behind_a_preset_of_photographs(monkeypatch):
     ]
     run = load({**behind[0], **behind[1], "dataset": {"name": "digits", "test": 500}})
     assert {attack["method"] for attack in run["attacks"]} == {"fgsm", "iterative"}
-    assert [each["name"] for each in run["detectors"] if each["controls"]] == ["fisher_controls"]
+    told = [each["name"] for each in run["detectors"] if each["controls"]]
+    assert told == ["fisher_controls", "fisher_controls_10"]
     families = {control["family"] or control["method"] for control in run["controls"]}
     assert {"weak_noise", "strong_noise"} < families
     assert len(families) == 16

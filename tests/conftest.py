@@ -230,6 +230,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable
 
 
 def run_once(shared: Callable[..., Path], name: str, settings: dict[str, Any]) -> Workflow:
+    """A finished run of these settings, made once under this name."""
+
     def run(folder: Path) -> None:
         ran = Workflow(folder, settings).snakemake()
         assert ran.returncode == 0, ran.stdout

@@ -3,6 +3,8 @@
 import json
 import subprocess
 
+import pytest
+
 from conftest import ROOT
 from detour import provenance
 
@@ -28,7 +30,36 @@ def test_what_was_not_recorded_is_said_to_be_so(tmp_path):
     assert "not recorded" in provenance.recalled(tmp_path)["run time"]
     (tmp_path / provenance.NAME).write_text('{"started": ')
     assert "not recorded" in provenance.recalled(tmp_path)["started"]
+    (tmp_path / provenance.NAME).write_text("[]")
+    assert "not recorded" in provenance.recalled(tmp_path)["started"]
     assert "without its pyproject.toml" in provenance.release(tmp_path)
+
+
+@pytest.mark.parametrize("cut", ["", "s\th:m:s\n", "s\th:m:s\n1.2.\t", "\th:m:s\n1\t", "h:m:s\n1\n"])
+def test_jobs_whose_files_cannot_be_read_are_counted(tmp_path, cut):
+    (tmp_path / "a.tsv").write_text("s\th:m:s\n2.4\t\n")
+    (tmp_path / "b.tsv").write_text(cut)
+    assert provenance.spent(tmp_path) == (
+        "0:00:02 (h:mm:ss) of 1 jobs, one after the other, without 1 whose files cannot be read"
+    )
+
+
+def test_values_of_secret_options_are_not_written_down(tmp_path):
+    arguments = [
+        "--storage-s3-secret-key",
+        "abc",
+        "--storage-s3-access-key=def",
+        "--cores",
+        "2",
+        "--slurm-jwt-token",
+        "g",
+    ]
+    provenance.record(tmp_path, ROOT, [*arguments, "--keep-going", "all", "\udcff.yaml"])
+    command = provenance.recalled(tmp_path)["command"]
+    assert command.startswith(
+        "snakemake --storage-s3-secret-key ... --storage-s3-access-key=... --cores 2 --slurm-jwt-token ... --keep-going all"
+    )
+    assert "\\udcff.yaml" in command
 
 
 def test_the_commit_is_the_workflow_s_own_and_says_what_differs(tmp_path):

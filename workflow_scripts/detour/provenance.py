@@ -9,16 +9,21 @@ import shlex
 import shutil
 import subprocess
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from detour.artefacts import written
+from detour.spelling import shown
 
 # What a start leaves in the folder of a run. It is no input of the report: another start alone makes none
 # anew, and the page is the same bytes as often as it is made of the same start.
 NAME = "started.json"
+
+# Of options whose values are nobody else's, as of a storage or a scheduler; reports are passed on.
+SECRET = re.compile(r"--\S*(key|secret|token|password|credential)", re.IGNORECASE)
 
 
 def record(folder: Path, root: Path, arguments: Sequence[str]) -> None:
@@ -35,7 +40,7 @@ def record(folder: Path, root: Path, arguments: Sequence[str]) -> None:
     """
     found = {
         "started": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": shlex.join(["snakemake", *arguments]),
+        "command": shown(shlex.join(["snakemake", *_open(arguments)])),
         "Detour": release(root),
         "commit": commit(root),
         "machine": machine(),
@@ -44,25 +49,43 @@ def record(folder: Path, root: Path, arguments: Sequence[str]) -> None:
         part.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
+def _open(arguments: Sequence[str]) -> Iterator[str]:
+    """Arguments without what belongs to secret options, as `--storage-s3-secret-key VALUE`."""
+    hidden = False
+    for argument in arguments:
+        option, equals, _ = argument.partition("=")
+        if argument.startswith("--"):
+            hidden = bool(SECRET.match(option))
+            yield f"{option}=..." if hidden and equals else argument
+        else:
+            yield "..." if hidden else argument
+
+
 def recalled(folder: Path) -> dict[str, str]:
     """What the last start wrote down, and what its jobs took; what is not there is said to be so."""
     try:
         found = json.loads((folder / NAME).read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
         found = {"started": f"not recorded: there is no {NAME} that can be read"}
     return found | {"run time": spent(folder / "benchmarks")}
 
 
 def spent(benchmarks: Path) -> str:
     """Seconds of all jobs together, by the files that Snakemake writes of them."""
+    # Not the report's own, which is of the page before this one.
+    paths = [path for path in sorted(benchmarks.rglob("*.tsv")) if path.name != "report.tsv"]
     seconds = []
-    for path in sorted(benchmarks.rglob("*.tsv")):
-        # Not the report's own, which is of the page before this one.
-        if path.name != "report.tsv" and (rows := list(csv.DictReader(path.open(), delimiter="\t"))):
-            seconds.append(float(rows[0]["s"]))
+    for path in paths:
+        with path.open(errors="replace") as file, suppress(KeyError, ValueError, TypeError):
+            seconds += [float(row["s"]) for row in list(csv.DictReader(file, delimiter="\t"))[:1]]
     if not seconds:
-        return "not recorded: there are no files under benchmarks/"
-    return f"{timedelta(seconds=round(sum(seconds)))} (h:mm:ss) of {len(seconds)} jobs, one after the other"
+        return "not recorded: there are no files under benchmarks/ that can be read"
+    lost = len(paths) - len(seconds)
+    left_out = f", without {lost} whose files cannot be read" if lost else ""
+    took = timedelta(seconds=round(sum(seconds)))
+    return f"{took} (h:mm:ss) of {len(seconds)} jobs, one after the other{left_out}"
 
 
 def release(root: Path) -> str:

@@ -64,10 +64,8 @@ def write(
         logger.info("warning: %s", line)
     base_rate = odds(run.metrics.base_rate)
     # Of a caption, what is of this run; it is plain text until it stands in the page.
-    told, about_it = (
-        pages.environment(escaped=False),
-        {"base_rate": base_rate, "has": _has(run, judged, measured)},
-    )
+    told = pages.environment(escaped=False)
+    about_it = {"base_rate": base_rate, "has": _has(run, judged, measured)}
     rates = calibrated.lacking(measured, run.metrics.fpr) if "known" in run.protocols else []
     # Of some runs there are millions of scores, which are read for nothing else.
     more = (

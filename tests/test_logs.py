@@ -61,3 +61,13 @@ def test_a_warning_of_a_job_is_on_the_console_too(tmp_path):
     assert ran.stderr == "warning: left out: x\n"
     log = (tmp_path / "a.log").read_text()
     assert all(text in log for text in ("left out: x", "going on", "of a library"))
+
+
+def test_a_job_that_takes_long_is_heard_of_seldom_with_the_name_of_its_log(tmp_path):
+    script = (
+        f"import logging, time; from detour import logs; logs.SECONDS_SILENT = 1; logs.to_file({str(tmp_path / '50%d.log')!r});"
+        " say = logging.getLogger('detour').info; say('one'); time.sleep(1.1); say('two'); say('three')"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stderr == f"{tmp_path / '50%d.log'}: two\n"
+    assert "three" in (tmp_path / "50%d.log").read_text()

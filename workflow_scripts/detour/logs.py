@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 SECONDS_BETWEEN = 10
+# That a job is silent on the console.
+SECONDS_SILENT = 30
 
 T = TypeVar("T")
 
@@ -17,7 +19,8 @@ logger = logging.getLogger("detour")
 def to_file(path: str | Path) -> None:
     """Send the log of this process to `path`, uncaught exceptions and warnings included.
 
-    Detour's own warnings go to the console too.
+    Detour's own warnings go to the console too, and of a job that takes long a line at most every 30 s, after
+    the name of its log.
     """
     logging.basicConfig(
         filename=path, filemode="w", level=logging.INFO, format="%(asctime)s %(message)s",
@@ -30,6 +33,10 @@ def to_file(path: str | Path) -> None:
     console.addFilter(lambda record: record.levelno < logging.CRITICAL)
     console.setFormatter(logging.Formatter("warning: %(message)s"))
     logger.addHandler(console)
+    working = logging.StreamHandler()
+    working.addFilter(_Seldom())
+    working.setFormatter(logging.Formatter(f"{path}: ".replace("%", "%%") + "%(message)s"))
+    logger.addHandler(working)
     logging.captureWarnings(capture=True)
 
     def excepthook(*error: Any) -> None:
@@ -38,6 +45,20 @@ def to_file(path: str | Path) -> None:
         print(f"{error[0].__name__}: {error[1]}", file=sys.stderr)
 
     sys.excepthook = excepthook
+
+
+class _Seldom:
+    """Passes what is no warning, when the console has had none of it for long."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = time.monotonic()
+        passes = record.levelno < logging.WARNING and now - self._last >= SECONDS_SILENT
+        if passes:
+            self._last = now
+        return passes
 
 
 def progress(

@@ -34,15 +34,14 @@ PYTEST = $(BIN)/pytest --numprocesses $(JOBS) $(COVERAGE)
 test: .venv/test lint
 	$(PYTEST) --dist worksteal -m "not slow"
 
+# What they run, they run in other processes, of which no branches are counted.
 # Tests of a cluster stay together, on one worker: they disturb its nodes.
 test-slow: .venv/test
 	$(PYTEST) --dist loadgroup -m slow
 
 test-all:
-	rm -f .coverage
 	shared=$$(mktemp -d) && trap 'rm -rf "$$shared"' EXIT && export DETOUR_SHARED="$$shared" && \
-	$(MAKE) test COVERAGE="--cov --cov-append --cov-report=" && \
-	$(MAKE) test-slow COVERAGE="--cov --cov-append --cov-report="
+	$(MAKE) test COVERAGE="--cov --cov-report=" && $(MAKE) test-slow
 	$(BIN)/coverage report
 
 lint: .venv/test

@@ -23,6 +23,9 @@ from filelock import FileLock
 from detour import classifiers, store, tables
 from detour.store import Made
 
+# Python itself, whatever `forked` puts in its place.
+INTERPRETER = sys.executable
+
 # Beside other processes, threads that wait for each other cost more than they give.
 torch.set_num_threads(1)
 
@@ -195,6 +198,12 @@ def python() -> str:
     )
     assert server.stdout.readline() == "listens\n"
     return str(launcher)
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked of code in a process of its own is asked in a fork, whose imports are done."""
+    monkeypatch.setattr(sys, "executable", python())
 
 
 def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

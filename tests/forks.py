@@ -119,12 +119,12 @@ def run(folder: str, python: str, arguments: list[str], environment: dict[str, s
         torch.set_num_threads(int(threads))
         threadpoolctl.threadpool_limits(int(threads))
     interpreter, sys.executable = sys.executable, python
-    kind, *rest = arguments
+    kind, *rest = arguments[arguments[0] == "-P" :]
     sys.argv = [kind, *rest]
     sys.path[0:1] = ["", *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     if kind == "-m":
         sys.argv = rest
-        sys.path[0] = folder
+        sys.path[0:1] = [] if arguments[0] == "-P" else [folder]
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
     elif kind == "-c":
         sys.argv = ["-c", *rest[1:]]

@@ -24,6 +24,8 @@ from detour import classifiers, config, outside
 from detour.config import ConfigError
 from detour.options import detectors, documented
 
+pytestmark = pytest.mark.usefixtures("forked")
+
 ROOT = Path(__file__).parents[1]
 SCHEMA = documented.schema()
 

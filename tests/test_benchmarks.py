@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import report, tables, timing
+from benchmarks import report, tables, timing, unseen
 from benchmarks.sections import SECTIONS, measured, module
-from detour import metrics
+from detour import Detector, metrics, pngs
 from detour.protocols import cases
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +38,7 @@ def test_the_first_call_is_in_no_median(monkeypatch):
     assert (found.first, found.seconds) == (50, 2)
 
 
+@pytest.mark.slow
 def test_a_process_alone_has_its_own_peak():
     held = b"x" * 400_000_000
     assert timing.peak_mb() > 400
@@ -118,7 +119,10 @@ def test_what_is_asked_for_wrongly_is_refused(options, message):
     assert message in ran.stderr
 
 
-@pytest.mark.parametrize("name", SECTIONS)
+# Of these, one; the others take minutes.
+@pytest.mark.parametrize(
+    "name", [n if n == "distances" else pytest.param(n, marks=pytest.mark.slow) for n in SECTIONS]
+)
 def test_every_section_runs(name, monkeypatch):
     # In this process: importing torch in one of its own for each figure takes longer than the figure.
     monkeypatch.setattr(timing, "alone", lambda call, *arguments: call(*arguments))
@@ -133,6 +137,7 @@ def test_every_section_runs(name, monkeypatch):
         assert "Detour, bfloat16" in report.tables(found)
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_printed_and_kept(tmp_path):
     ran = run("distances", "--quick", "--out", str(tmp_path))
     assert ran.returncode == 0, ran.stderr
@@ -143,6 +148,7 @@ def test_what_is_measured_is_printed_and_kept(tmp_path):
         assert report.tables(found) in text
 
 
+@pytest.mark.slow
 def test_scales_are_compared_on_a_finished_run_and_what_is_known_is_not_trained_again(finished, tmp_path):
     command = [
         sys.executable, "-m", "benchmarks.scaling", "--out", str(tmp_path / "found.jsonl"), "--epochs", "1",
@@ -213,3 +219,28 @@ def test_there_are_tables_of_any_run(tmp_path, write_table, rng, which):
     means = written[written.index("| AUC, mean of the cells") :].split("\n\n")[0]
     assert [line.split()[1] for line in means.splitlines()[2:]] == asked["detectors"]
     assert "summary |" in written
+
+
+def test_what_is_flagged_of_unseen_images_is_what_the_detector_says(finished, tmp_path):
+    original = finished.results / "images/original.zarr.zip"
+    pngs.export(original, original, tmp_path / "pngs")
+    bundles = [finished.results / f"detectors/{name}/bundle" for name in ("lstm", "fisher")]
+    written = unseen.table(tmp_path / "pngs", bundles, rates=(0.1, 0.3))
+    head, _, *rows, theory = (
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in written.splitlines()
+    )
+    assert head == ["100 images", "at 10%", "at 30%"]
+    for bundle, together, alone in zip(bundles, rows[::2], rows[1::2], strict=True):
+        detector = Detector.load(bundle)
+        scores = detector.seen(tmp_path / "pngs").scores
+        for column, rate in enumerate((0.1, 0.3), start=1):
+            assert together[column].startswith(f"{detector(tmp_path / 'pngs', rate)['flagged'].mean():.1%} [")
+            of_folds = [(detector.p_values(scores, fold) <= rate).mean() for fold in range(2)]
+            assert alone[column] == f"{sum(of_folds) / 2:.1%}"
+    assert theory[0] == "theory, all folds, at most"
+
+
+@pytest.mark.parametrize(("n", "folds", "expected"), [(50, 2, 0.2 + 1 / 26), (10, 10, 0.2)])
+def test_the_bound_is_that_of_the_theorem(n, folds, expected):
+    """Of two large folds the one term, of leaving one out the other, which is none."""
+    assert unseen.bound(0.1, n, folds) == pytest.approx(expected)

@@ -19,6 +19,8 @@ from detour.options.classifier import Training
 from detour.store import Made
 from detour.weights import WEIGHTS
 
+pytestmark = pytest.mark.usefixtures("forked")
+
 
 def prepare(path, **changed):
     options = {"model": "resnet18", "weights": "train", "mean": [0.5] * 3, "std": [0.25] * 3, "classes": 10}
@@ -55,7 +57,7 @@ def test_state_dict_may_lack_the_heads_that_only_training_uses(tmp_path):
 
 
 def test_training_learns_and_the_seed_decides(tmp_path):
-    dataset = asked.digits(test=100, size=32)
+    dataset = asked.digits(test=100, size=16)
     trained = {
         "model": "small_resnet",
         "training": Training(epochs=2, batch_size=64, lr=0.01),

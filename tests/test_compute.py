@@ -98,8 +98,9 @@ def dask(request) -> Dask:
 HERE = [("threads", 1), ("threads", 3), ("processes", 2)]
 # Together with the tests that disturb it.
 ON_SLURM = pytest.param("slurm", marks=(pytest.mark.slow, pytest.mark.xdist_group("slurm")), id="slurm")
-EVERYWHERE = pytest.mark.parametrize("dask", [*HERE, "cluster", ON_SLURM], indirect=True, ids=str)
-WITHOUT_SLURM = pytest.mark.parametrize("dask", [*HERE, "cluster"], indirect=True, ids=str)
+ON_CLUSTER = pytest.param("cluster", marks=pytest.mark.slow, id="cluster")
+EVERYWHERE = pytest.mark.parametrize("dask", [*HERE, ON_CLUSTER, ON_SLURM], indirect=True, ids=str)
+WITHOUT_SLURM = pytest.mark.parametrize("dask", [*HERE, ON_CLUSTER], indirect=True, ids=str)
 
 
 @pytest.fixture
@@ -217,6 +218,7 @@ assert list(Dask(2, "processes").results([lambda i=i: search(i) for i in range(4
     assert ran.returncode == 0, ran.stderr
 
 
+@pytest.mark.slow
 def test_workers_compute_with_the_code_of_the_job(cluster, monkeypatch):
     """Theirs cannot be imported; and a constant is the one that this process has, changed or not."""
 
@@ -295,6 +297,7 @@ def test_workers_that_are_not_there_yet_are_waited_for_and_a_lost_scheduler_is_a
         assert time.monotonic() - begin < 30
 
 
+@pytest.mark.slow
 def test_the_last_worker_that_dies_is_told_of_and_then_an_error(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(compute, "WITHOUT_WORKERS", 3)
     with started(tmp_path) as cluster:
@@ -311,6 +314,7 @@ def test_the_last_worker_that_dies_is_told_of_and_then_an_error(tmp_path, monkey
         assert not others
 
 
+@pytest.mark.slow
 def test_a_worker_that_comes_after_the_last_died_goes_on(tmp_path, caplog):
     with started(tmp_path) as cluster:
         only = cluster.worker()

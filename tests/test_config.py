@@ -3,7 +3,6 @@ import itertools
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +14,14 @@ from sklearn.datasets import load_digits
 from torchvision.models import Inception_V3_Weights
 
 import asked
+from conftest import INTERPRETER
 from detour import adaptive, classifiers, config, console, manifest
 from detour.config import ConfigError
 from detour.options import attacks, detectors, documented
 from detour.options.datasets import digits
 from detour.protocols import PROTOCOLS
+
+pytestmark = pytest.mark.usefixtures("forked")
 
 ROOT = Path(__file__).parents[1]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -465,7 +467,7 @@ def test_a_detector_s_layer_is_one_of_the_run_s():
 def test_reading_the_configuration_imports_nothing_heavy():
     heavy = "torch", "pandas", "zarr", "dask", "sklearn", "scipy"
     script = f"import sys, detour.console, detour.code; print([m for m in {heavy} if m in sys.modules])"
-    assert subprocess.check_output([sys.executable, "-c", script], text=True).strip() == "[]"
+    assert subprocess.check_output([INTERPRETER, "-c", script], text=True).strip() == "[]"
 
 
 def test_the_table_of_the_documentation_is_the_schema_s():

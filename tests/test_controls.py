@@ -20,6 +20,8 @@ from detour.detectors.versions import Versions
 from detour.options import controls as options
 from detour.protocols import cases
 
+pytestmark = pytest.mark.usefixtures("forked")
+
 EVERY = asked.CONTROLS
 
 

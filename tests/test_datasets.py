@@ -29,6 +29,8 @@ from detour.pixels import of_memory
 from detour.plan import Plan
 from test_plan import SCRIPTS, assert_reruns
 
+pytestmark = pytest.mark.usefixtures("forked")
+
 LAYERS = ["stem", "blocks.7"]
 
 # Of 6 x 6 pixels, so that rows, columns and channels cannot be taken for one another.

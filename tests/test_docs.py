@@ -147,6 +147,8 @@ ELSEWHERE = {
         "needs two packages that no lock has; test_networks.py runs it in small where they are",
     ".venv/bin/snakemake --cores all --configfile presets/imagenette.yaml presets/damage.yaml":
         "needs the same packages; test_config.py loads both",
+    ".venv/bin/snakemake --cores all --configfile presets/imagenette.yaml presets/damage.yaml presets/weak.yaml":
+        "needs the same packages; test_config.py loads both",
     "python -m benchmarks.lite0 DATA OUT":
         "needs two packages that no lock has, images and an hour",
     "python -m benchmarks.scaling --out FILE --epochs 30 OUT/imagenet-1000":

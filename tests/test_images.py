@@ -17,6 +17,8 @@ import asked
 from detour import folders, images, store
 from detour.pixels import decoded
 
+pytestmark = pytest.mark.usefixtures("forked")
+
 
 @pytest.fixture
 def folder(tmp_path, rng):

@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 from conftest import Workflow
 from detour.command import app
 
+pytestmark = pytest.mark.usefixtures("forked")
+
 
 def pictures(root, rng, **counts: int) -> None:
     """Noise of 40 x 32 pixels: `class_name=count`."""

@@ -35,7 +35,7 @@ def run(tmp_path_factory) -> Path:
             "protocols": ["known", "unknown", "transfer"],
             "detectors": [
                 {"name": SEEN[0], "method": "mlp", "epochs": 1},
-                {"name": SEEN[1], "method": "logistic"},
+                {"name": SEEN[1], "method": "logistic", "c": [1]},
                 {"name": SEEN[2], "method": "energy"},
             ],
             "metrics": {"draws": 100, "fpr": [0.3], "base_rate": 0.00001},

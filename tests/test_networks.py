@@ -27,6 +27,8 @@ from detour.options.classifier import Training
 from detour.store import Made
 from test_plan import JUDGED, REFERENCE, SCRIPTS, assert_reruns, name, planned
 
+pytestmark = pytest.mark.usefixtures("forked")
+
 CPU = torch.device("cpu")
 OTHERS = str(Path(others.__file__))
 THREE = {"mean": [0.5] * 3, "std": [0.25] * 3}
@@ -315,7 +317,10 @@ BROUGHT = {
 }
 
 
-@pytest.mark.parametrize("kind", BROUGHT)
+@pytest.mark.parametrize(
+    "kind",
+    [k if k in ("a file", "one channel") else pytest.param(k, marks=pytest.mark.slow) for k in BROUGHT],
+)
 def test_a_network_of_one_s_own_runs_through_every_stage(tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
     shutil.copy(OTHERS, tmp_path / "nets.py")

@@ -10,6 +10,8 @@ from detour import activations, classifiers
 from detour.classifiers import Classifier, Question
 from detour.outputs import OutputError, average, channels
 
+pytestmark = pytest.mark.usefixtures("forked")
+
 PIXELS = {"mean": [0.5] * 3, "std": [0.25] * 3}
 
 

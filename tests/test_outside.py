@@ -25,6 +25,8 @@ from detour.errors import InputError, RunError
 from test_plan import ATTACKED, JUDGED, SCORED, assert_reruns, planned
 from test_reruns import plan
 
+pytestmark = pytest.mark.usefixtures("forked")
+
 ATTACK = '''
 from beside import by
 

@@ -10,7 +10,10 @@ from playwright.sync_api import sync_playwright
 from detour import compared
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="Chromium is missing: apt-get install chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM, reason="Chromium is missing: apt-get install chromium"),
+]
 
 # The report in every way; the comparison in some, as it shares its style.
 WAYS = [

@@ -4,16 +4,17 @@ import copy
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import asked
-from conftest import ROOT, SMALL
+from conftest import INTERPRETER, ROOT, SMALL
 from detour import code, config
 from detour.options import detectors
 from detour.plan import Plan
+
+pytestmark = pytest.mark.usefixtures("forked")
 
 SCRIPTS = ROOT / "workflow_scripts"
 LAYERS = SMALL["classifier"]["layers"]
@@ -140,7 +141,7 @@ def test_a_plan_imports_nothing_heavy():
     """As every start of Snakemake makes one."""
     heavy = "torch", "pandas", "zarr", "dask", "sklearn", "scipy", "snakemake"
     script = f"import sys, detour.plan; print([m for m in {heavy} if m in sys.modules])"
-    assert subprocess.check_output([sys.executable, "-c", script], text=True).strip() == "[]"
+    assert subprocess.check_output([INTERPRETER, "-c", script], text=True).strip() == "[]"
 
 
 # What is changed in the configuration, and what has to be made again.

@@ -65,6 +65,7 @@ def test_each_job_says_what_it_does_and_keeps_a_log(finished):
     assert re.search(r"reference shard 1 of 2: batches of 100: \d+ of \d+ in", log)
 
 
+@pytest.mark.slow
 def test_a_classifier_is_trained_in_the_run_where_that_is_asked_for(tmp_path):
     settings = SMALL | {"dataset": {"name": "digits", "test": 1497, "size": 8}}
     settings["classifier"] = {"model": "resnet18", "weights": "train", "training": {"epochs": 2}}
@@ -181,6 +182,7 @@ def test_every_method_gets_what_it_reads_and_every_seed_what_it_moves(copied):
     assert jobs.items() >= {"neighbour": 3, "squeeze": 3, "gaussian": 3 + 1, "distance": 3 * 3}.items()
 
 
+@pytest.mark.slow
 def test_another_scheduler_reruns_nothing_and_gives_the_same_bytes(copied):
     copied.settings["dask"] = {"scheduler": "tcp://127.0.0.1:1", "workers": 3, "options": {"cores": 4}}
     assert planned(copied) == {}
@@ -196,6 +198,7 @@ def test_another_scheduler_reruns_nothing_and_gives_the_same_bytes(copied):
     assert {path: store.digest(path) for path in before} == before
 
 
+@pytest.mark.slow
 def test_a_scheduler_out_of_reach_is_told_by_the_job(copied):
     copied.settings["dask"] = {"scheduler": "tcp://127.0.0.1:1"}
     ran = copied.snakemake("results/small/medoids/stem.zarr.zip", "--forcerun", "medoid")
@@ -250,6 +253,7 @@ def test_conda_environments_hold_what_is_locked():
         assert {re.sub(r"\[.*\]", "", pin) for pin in pins} <= locked, path.name
 
 
+@pytest.mark.slow
 def test_another_scheduler_by_the_generic_plugin(tmp_path):
     workflow = Workflow(tmp_path, SMALL)
     submit = tmp_path / "submit"
@@ -289,6 +293,7 @@ def test_results_in_a_storage_that_is_no_file_system(tmp_path):
     assert NOTHING in workflow.snakemake("--dry-run", *storage).stdout
 
 
+@pytest.mark.slow
 def test_the_demo_finds_most_attacks(tmp_path):
     """The figures that the default run has to reach, by the functions of its stages, on two of its folds."""
     settings = config.load(yaml.safe_load((ROOT / "config.yaml").read_text()))

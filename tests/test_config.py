@@ -183,6 +183,21 @@ def test_what_is_damage_goes_behind_a_preset_of_photographs(monkeypatch):
     assert len(families) == 16
 
 
+def test_weaker_attacks_are_a_family_of_their_own(monkeypatch):
+    """So that `unknown` has detectors that know the strong ones alone."""
+    monkeypatch.chdir(ROOT)
+    behind = [
+        yaml.safe_load((ROOT / f"presets/{name}.yaml").read_text())
+        for name in ("imagenette", "damage", "weak")
+    ]
+    merged = behind[0] | behind[1] | behind[2] | {"dataset": {"name": "digits", "test": 500}}
+    run = load(merged)
+    weak = {attack["eps"] for attack in run["attacks"] if attack["family"] == "weak_iterative"}
+    assert weak == {2, 4, 8}
+    assert {attack["eps"] for attack in run["attacks"]} - weak == {16}
+    assert not run["adaptive"]["methods"]
+
+
 def test_a_preset_alone_is_told_once_what_it_goes_behind():
     with pytest.raises(ConfigError) as caught:
         load(yaml.safe_load((ROOT / "presets/evaluation.yaml").read_text()))

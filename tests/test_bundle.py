@@ -17,30 +17,43 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
-import asked
 import detour
 import stages
 from conftest import SMALL
-from detour import bundle, config, datasets, detectors, distances, metrics, store, tables, verdicts
+from detour import (
+    bundle,
+    config,
+    datasets,
+    detectors,
+    distances,
+    metrics,
+    preprocessed,
+    squeezed,
+    store,
+    tables,
+    verdicts,
+)
 from detour.bundle import Bundle
 from detour.command import app
 from detour.detector import Detector, Seen, _leaves
 from detour.options.detectors import METHODS
 from detour.pixels import fitted
-from detour.plan import BUNDLED, Plan
+from detour.plan import Plan
 from detour.store import Made
 from test_plan import CONTENTS
 
 FOLDS = 2
 BY_ANGLE = "centroid"
+# Which look at the images again.
+SQUEEZING, MOVING = "feature_squeezing", "moving"
 ENTRIES = [
     *(
         {"name": method, "method": method} | ({"batch": 20, "k": [5, 10]} if method == "lid" else {})
         | {key: value for key, value in {"epochs": 2, "c": [1]}.items() if key in options.model_fields}
         for method, options in METHODS.items()
-        if BUNDLED.issuperset(asked.entry(method).reads)
     ),
     {"name": BY_ANGLE, "method": "logistic", "representative": "centroid", "metric": "cosine"},
+    {"name": MOVING, "method": "mahalanobis", "magnitude": 1},
     {"name": "votes", "method": "knn", "layer": "best", "votes": "distance"},
 ]  # fmt: skip
 NAMES = [entry["name"] for entry in ENTRIES]
@@ -73,17 +86,27 @@ def _make(folder: Path) -> None:
     plan = Plan(run, done.layers, CONTENTS)
     judged = {"verdicts": folder / "verdicts.zarr.zip", "outcomes": folder / "outcomes.zarr.zip"}
     verdicts.judge(done.images, done.stores.activations, **judged, made=MADE)
+    of_gaussians = list(done.stores.gaussians.values())
     by_angle = {name: folder / "angles" / path.name for name, path in done.stores.distances.items()}
     for name, path in by_angle.items():
         distances.measure(
-            done.stores.activations[name], list(done.stores.gaussians.values()), path,
+            done.stores.activations[name], of_gaussians, path,
             representative="centroid", metric="cosine", made=MADE,
         )  # fmt: skip
+    again = {
+        stage: {name: folder / stage / path.name for name, path in done.images.items()}
+        for stage in ("squeezed", "preprocessed")
+    }
+    on = {"batch_size": run.batch_size, "device": "cpu", "made": MADE}
+    for name, images in done.images.items():
+        by = {key: plan.squeeze(name).told[key] for key in ("bits", "median")}
+        squeezed.extract(done.classifier, images, again["squeezed"][name], **by, **on)
+        by = {key: plan.preprocess(name).told[key] for key in ("layers", "magnitudes")}
+        preprocessed.extract(done.classifier, images, of_gaussians, again["preprocessed"][name], **by, **on)
+    whole = dataclasses.replace(done.stores, **again)
     made = {}
     for entry in run.detectors:
-        stores = (
-            dataclasses.replace(done.stores, distances=by_angle) if entry.name == BY_ANGLE else done.stores
-        )
+        stores = dataclasses.replace(whole, distances=by_angle) if entry.name == BY_ANGLE else whole
         for fold in range(FOLDS):
             place = folder / "trained" / entry.name / f"fold-{fold}"
             place.mkdir(parents=True)
@@ -100,12 +123,12 @@ def _make(folder: Path) -> None:
     for entry in run.detectors:
         job = plan.bundle(entry.name)
         models, _, scored = zip(*(made[entry.name, fold] for fold in range(FOLDS)), strict=True)
-        of_gaussians = list(done.stores.gaussians.values())
         bundle.write(
             folder / "bundles" / entry.name, classifier=done.classifier, images=done.images["original"],
             medoids=done.medoids, models=models, scores=scored, summary=tables_of["summary"],
             gaussians=of_gaussians if "gaussians" in job.reads else (), references=[done.reference],
             activations=done.stores.activations["original"], made=MADE,
+            **{stage: [paths["original"]] for stage, paths in again.items() if stage in job.reads},
             **job.told | {"dataset": datasets.dataset(job.told["dataset"])},
         )  # fmt: skip
     (folder / "done").write_bytes(
@@ -246,6 +269,17 @@ def test_scoring_again_and_again_leaves_nothing_behind(lstm, pixels):
     first, second = (lstm(pixels["original"][:3], fpr=0.1) for _ in range(2))
     pd.testing.assert_frame_equal(first, second)
     assert hooks() == before == 0
+
+
+@pytest.mark.parametrize("name", [SQUEEZING, MOVING])
+def test_images_are_looked_at_again_in_any_batches_and_by_whoever_calls(bundled, pixels, name):
+    detector = Detector.load(bundled / "bundles" / name, device="cpu")
+    expected = detector.seen(pixels["step"]).scores
+    with torch.inference_mode():
+        found = detector.seen(pixels["step"], batch_size=7).scores
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    hooks = sum(len(module._forward_hooks) for module in detector._classifier.modules())
+    assert hooks == (len(detector.layers) if name == MOVING else 0)
 
 
 def test_whoever_loads_one_keeps_the_draws(bundled):

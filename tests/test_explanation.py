@@ -15,7 +15,7 @@ from detour.bundle import Bundle
 from detour.detector import Detector
 from detour.explanation import GRADIENT, OUTPUT
 from detour.options.detectors import METHODS
-from test_bundle import BY_ANGLE, NAMES, bundled, command, lstm, pixels  # noqa: F401
+from test_bundle import BY_ANGLE, MOVING, NAMES, SQUEEZING, bundled, command, lstm, pixels  # noqa: F401
 
 GRADIENTS = [name for name in NAMES if name == BY_ANGLE or (name in METHODS and METHODS[name].differentiable)]
 
@@ -49,6 +49,17 @@ def test_what_is_as_in_the_baseline_has_no_part(bundled, pixels, name):  # noqa:
     same = detector.explain(pixels["original"][row])
     assert same.score == pytest.approx(same.baseline, rel=1e-4, abs=1e-4)
     assert all(part == pytest.approx(0, abs=1e-4) for part in same.parts.values())
+
+
+@pytest.mark.parametrize("name", [SQUEEZING, MOVING])
+def test_parts_are_of_what_a_detector_that_looks_again_reads(bundled, pixels, name):  # noqa: F811
+    """The classifier's output, squeezed and not, is one part; confidences after a step are each of a layer."""
+    detector = Detector.load(bundled / "bundles" / name, device="cpu")
+    for image in pixels["step"][:4]:
+        found = detector.explain(image)
+        of_layers = np.array([found.parts[layer] for layer in found.layers])
+        assert (of_layers != 0).all() == (name == MOVING) == (found.parts[OUTPUT] == 0)
+        assert found.unexplained == pytest.approx(0, abs=1e-9)
 
 
 def test_the_path_and_its_band_are_those_of_the_run(bundled, lstm, pixels):  # noqa: F811

@@ -23,6 +23,7 @@ from detour import artefacts, code, methods, states, store, tables, typical
 from detour.classifiers import sha256
 from detour.datasets import Known
 from detour.errors import InputError, of
+from detour.options import detectors as catalogue
 from detour.protocols import ALL
 from detour.spelling import quoted
 from detour.store import ORIGINAL, Made
@@ -44,8 +45,9 @@ def write(
     out: str | Path, *,
     classifier: str | Path, images: str | Path, activations: str | Path, medoids: Sequence[str | Path],
     references: Sequence[str | Path], models: Sequence[str | Path], scores: Sequence[str | Path],
-    summary: str | Path, gaussians: Sequence[str | Path] = (), dataset: Known, detector: dict[str, Any],
-    reads: list[str], layers: list[str], searched: list[str], outside: list[str], made: Made, **settings: Any,
+    summary: str | Path, gaussians: Sequence[str | Path] = (), squeezed: Sequence[str | Path] = (),
+    preprocessed: Sequence[str | Path] = (), dataset: Known, detector: dict[str, Any], reads: list[str],
+    layers: list[str], searched: list[str], outside: list[str], made: Made, **settings: Any,
 ) -> None:  # fmt: skip
     """Put a detector into a folder.
 
@@ -61,6 +63,8 @@ def write(
         The store of theirs, of the originals.
     references
         Stores of the reference activations.
+    squeezed, preprocessed
+        Those of the originals, if the detector reads them.
     dataset
         For pictures of some reference images.
     detector
@@ -74,7 +78,10 @@ def write(
     settings
         Further ones that the reader needs: `measure`, `preprocessing`, `config`.
     """
-    sources = [classifier, images, activations, *medoids, *models, *scores, summary, *gaussians, *references]
+    sources = [
+        classifier, images, activations, *squeezed, *preprocessed, *medoids, *models, *scores, summary,
+        *gaussians, *references,
+    ]  # fmt: skip
     provenance = store.attributes_of(made, sources)
     saved = states.load(classifier)
     tensors: dict[str, Tensor] = {}
@@ -83,7 +90,11 @@ def write(
         state = states.load(model)["states"][f"{PROTOCOL} {ALL}"]
         folds.append(_plain(state, f"fold-{fold}", tensors))
         tensors[calibration(fold)] = torch.from_numpy(_genuine(tables.read(table)))
+    # New images are pre-processed by them, too.
+    whole = not {"gaussians", "preprocessed"}.isdisjoint(reads)
     examples, names = typical.examples(references, medoids, dataset)
+    options = catalogue.detector(detector)
+    genuine = typical.genuine(activations, medoids, options, squeezed, preprocessed)
     copied = references if searched else []
     name = detector["name"]
     rows = tables.read(summary)
@@ -104,9 +115,9 @@ def write(
     }
     with artefacts.folder(out) as part:
         save_file(_contiguous(saved["state"]), part / NETWORK)
-        save_file(_of_classes(medoids, gaussians, "gaussians" in reads), part / CLASSES)
+        save_file(_of_classes(medoids, gaussians, whole), part / CLASSES)
         save_file(tensors, part / FOLDS)
-        save_file(_tensors(typical.genuine(activations, medoids)), part / GENUINE)
+        save_file(_tensors(genuine), part / GENUINE)
         save_file(_tensors(examples), part / EXAMPLES)
         for number, path in enumerate(copied):
             shard = store.read(path)

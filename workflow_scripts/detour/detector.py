@@ -1,7 +1,9 @@
 """Detector: what a bundle says of images, as the workflow would say it."""
 
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -11,7 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from detour import activations, classifiers, detectors, explanation, folders
+from detour import activations, classifiers, detectors, explanation, folders, preprocessed, squeezed
+from detour.activations import Recorder
 from detour.bundle import Bundle
 from detour.errors import InputError
 from detour.explanation import Explanation
@@ -19,8 +22,10 @@ from detour.logs import progress
 from detour.options import detectors as catalogue
 from detour.options.detectors import PAPER_S
 from detour.pixels import IMAGE, decoded, fitted, of_memory
+from detour.preprocessed import Gaussian
 from detour.recorded import Recorded
 from detour.spelling import quoted, shown, unknown
+from detour.typical import further
 
 
 class Seen(NamedTuple):
@@ -176,8 +181,7 @@ class Detector:
         errors: list[str] = []
         batched = self._batches(inputs, batch_size or self.bundle.about["config"]["batch_size"], errors)
         predicted, scores, nearest = [], [], []
-        for found in activations.record(self._classifier, self.layers, batched):
-            versions = Recorded(self.bundle, found)
+        for versions in self._recorded(batched):
             predicted.append(versions.predicted)
             scores.append(self._scores(versions))
             nearest.append(_nearest(versions))
@@ -220,8 +224,7 @@ class Detector:
         batches = list(self._batches(inputs, 1, errors))
         if not batches:
             raise InputError(f"{name}: {errors[0]}" if name else errors[0])
-        (found,) = activations.record(self._classifier, self.layers, batches)
-        versions = Recorded(self.bundle, found)
+        (versions,) = self._recorded(batches)
         scores = self._scores(versions)
         seen = Seen([name], errors, versions.predicted, scores, _nearest(versions))
         used = self._folds if fold is None else [self._folds[fold]]
@@ -235,6 +238,42 @@ class Detector:
             leaves=int(_leaves(seen)[0]),
             differentiable=self._options.differentiable,
         )
+
+    def _recorded(self, batched: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Recorded]:
+        """Each batch, with what the stages say of it."""
+        # A batch comes back when the next one is under way: two wait at most.
+        waiting: deque[np.ndarray] = deque()
+
+        def kept() -> Iterator[tuple[Tensor, Tensor]]:
+            for x, label in batched:
+                waiting.append(x.numpy())
+                yield x, label
+
+        for found in activations.record(self._classifier, self.layers, kept()):
+            pixels = waiting.popleft()
+            by_squeezer = partial(squeezed.logits, self._classifier, pixels)
+            more = further(self._options, by_squeezer, partial(self._confidences, pixels))
+            yield Recorded(self.bundle, found | more)
+
+    def _confidences(self, pixels: np.ndarray, magnitude: float) -> np.ndarray:
+        """float64 [m, L], see `detour.preprocessed.confidences`."""
+        found = preprocessed.confidences(
+            self._classifier, self._recorder, self._gaussians, pixels, [magnitude]
+        )
+        return found[:, 0]
+
+    # Kept: where the channels are is looked for in its first pass, which takes longer than to score an image.
+    @cached_property
+    def _recorder(self) -> Recorder:
+        return Recorder(self._classifier, self.layers)
+
+    @cached_property
+    def _gaussians(self) -> dict[str, Gaussian]:
+        held, device = self.bundle.of_classes, self._classifier.mean.device
+        return {
+            layer: Gaussian(held[f"mean/{layer}"], held[f"whitening/{layer}"], device)
+            for layer in self.layers
+        }
 
     def _scores(self, versions: Recorded) -> np.ndarray:
         """float64 [m, K]"""

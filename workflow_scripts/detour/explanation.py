@@ -12,6 +12,7 @@ from detour.detectors import Detector
 from detour.distances import distances
 from detour.options.detectors import PAPER_S
 from detour.recorded import Recorded
+from detour.typical import MEDIAN, PREPROCESSED, SQUEEZED
 
 if TYPE_CHECKING:
     from detour.adaptive import Differentiable
@@ -149,7 +150,8 @@ def explained(
     with a gradient are its integrated gradients (Sundararajan et al. 2017) from the baseline's distances and
     activations to the image's, which add up to the difference of both scores but for the error of the sum. Of
     others, a part is what the score loses if a layer's activations are those of the baseline: what layers do
-    together is in no part.
+    together is in no part. Confidences after a step of the pixels are each of a layer, and what is said of
+    squeezed images is of the classifier's output, which is one part: to squeeze has no layers.
     """
     bundle, layers = versions.bundle, versions.layers
     classes = bundle.about["classes"]
@@ -196,9 +198,9 @@ def explained(
 
 
 def _baseline(versions: Recorded, c: int) -> dict[str, np.ndarray]:
-    """What `detour.activations.record` yields of the genuine image in the middle of a class."""
-    held = versions.bundle.genuine
-    found = {name: held[f"median/{name}"][c][None] for name in [*versions.layers, OUTPUT]}
+    """What is found of the genuine image in the middle of a class, as `Recorded` takes it."""
+    held = versions.bundle.genuine.items()
+    found = {name.removeprefix(MEDIAN): x[c][None] for name, x in held if name.startswith(MEDIAN)}
     return found | {"predicted": found[OUTPUT].argmax(1), "label": found[OUTPUT].argmax(1)}
 
 
@@ -234,6 +236,13 @@ def _left_out(fitted: Detector, versions: Recorded, baseline: dict[str, np.ndarr
     for row, name in enumerate(names, 1):
         found[name][row] = baseline[name][0]
     found["predicted"][-1] = baseline["predicted"][0]
+    # What is said of squeezed images goes with the output, the confidence at a layer with that layer.
+    layer = np.arange(len(versions.layers))
+    for name, x in found.items():
+        if name.startswith(SQUEEZED):
+            x[-1] = baseline[name][0]
+        if name.startswith(PREPROCESSED):
+            x[1 + layer, layer] = baseline[name][0]
     scores = detectors.scored(fitted, Recorded(versions.bundle, found), str(versions.bundle.path))
     return {name: float(scores[0] - score) for name, score in zip(names, scores[1:], strict=True)}
 

@@ -22,9 +22,6 @@ from detour.options.run import Run
 # In place of a layer: some side by side, or all.
 JOINT = "joint"
 
-# What a bundle holds, or computes from what it holds.
-BUNDLED = {"distances", "activations", "neighbours", "gaussians", "joint"}
-
 REPRESENTATIVES = {"medoid": "medoids", "centroid": "gaussians"}
 
 
@@ -193,12 +190,10 @@ class Plan:
 
     @cached_property
     def bundles(self) -> dict[str, str]:
-        """Folders of the bundles, by detector: those that know every attack, and read what one can hold."""
-        return {
-            name: f"<run>/detectors/{name}/bundle"
-            for name, entry in self.detectors.items()
-            if "known" in self.run.protocols and BUNDLED.issuperset(entry.reads)
-        }
+        """Folders of the bundles, by detector, of those that know every attack."""
+        if "known" not in self.run.protocols:
+            return {}
+        return {name: f"<run>/detectors/{name}/bundle" for name in self.detectors}
 
     @cached_property
     def adaptations(self) -> list[tuple[str, str, int]]:
@@ -414,8 +409,13 @@ class Plan:
             "scores": [self.of_training(detector, seed, fold, "scores.zarr.zip") for fold in self.folds],
             "summary": artefact("summary"),
         }
-        if "gaussians" in entry.reads or entry.measure[0] == "centroid":
+        # New images are pre-processed by them, too.
+        if not {"gaussians", "preprocessed"}.isdisjoint(entry.reads) or entry.measure[0] == "centroid":
             reads["gaussians"] = self.gaussians
+        if "squeezed" in entry.reads:
+            reads["squeezed"] = [self.squeezed["original"]]
+        if "preprocessed" in entry.reads:
+            reads["preprocessed"] = [self.preprocessed["original"]]
         return Job("bundle.py", reads, told, entry.code + self.run.classifier.code + self._dataset)
 
     def adapt(self, detector: str, method: str, fold: int) -> Job:

@@ -20,18 +20,16 @@ class Gaussian:
 
     Parameters
     ----------
-    path
-        As `detour.gaussians.fit` wrote it.
+    mean : float64 [C, N]
+    whitening : float64 [N, N]
+        See `detour.gaussians.fit`.
     """
 
-    def __init__(self, path: str | Path, device: torch.device) -> None:
-        stored = store.read(path)
-        mean, self.whitening = (
-            torch.from_numpy(stored[name][:]).to(device) for name in ("mean", "whitening")
-        )
+    def __init__(self, mean: np.ndarray, whitening: np.ndarray, device: torch.device) -> None:
+        means, self.whitening = (torch.from_numpy(x).to(device) for x in (mean, whitening))
         # Centred: only differences count, and they keep more digits.
-        self.centre = mean.mean(0)
-        self.means = (mean - self.centre) @ self.whitening
+        self.centre = means.mean(0)
+        self.means = (means - self.centre) @ self.whitening
 
     def confidence(self, activations: Tensor) -> Tensor:
         """M = max_c -(f - mu_c)^T Sigma^-1 (f - mu_c), float64 [b] of float32 [b, N] (eq. 2)."""
@@ -41,10 +39,12 @@ class Gaussian:
         return -(f - self.means[nearest]).square().sum(1)
 
 
+# Its gradients are needed, whatever whoever calls has switched off.
+@torch.inference_mode(False)
 def confidences(
-    classifier: Classifier, recorder: Recorder, gaussians: dict[str, Gaussian], x: Tensor,
+    classifier: Classifier, recorder: Recorder, gaussians: dict[str, Gaussian], images: np.ndarray,
     magnitudes: Sequence[float],
-) -> Tensor:  # fmt: skip
+) -> np.ndarray:  # fmt: skip
     """M at each layer, after the step of each size that is the layer's own (algorithm 1).
 
     x' = x + eps sign(dM_l / dx), towards the nearest class of x; at x', the class is looked for anew. As in
@@ -54,8 +54,7 @@ def confidences(
     ----------
     recorder
         Of the layers that the Gaussians are of.
-    x : float32 [b, 3, H, W]
-        Pixels in [0, 1].
+    images : uint8 [b, 3, H, W]
     magnitudes
         Sizes of the step, eps, in pixels of 255.
 
@@ -64,7 +63,7 @@ def confidences(
     float64 [b, M, L]
         By magnitude and layer.
     """
-    x = x.detach().requires_grad_()
+    x = torch.from_numpy(images).to(classifier.mean.device).float().div(255).requires_grad_()
     classifier(x)
     averages = recorder.averages.copy()
     columns = []
@@ -82,7 +81,7 @@ def confidences(
                 classifier(x + magnitude / 255 * gradient.sign())
                 rows.append(gaussian.confidence(recorder.averages[layer]))
         columns.append(torch.stack(rows, dim=1))
-    return torch.stack(columns, dim=2)
+    return torch.stack(columns, dim=2).cpu().numpy()
 
 
 def extract(
@@ -101,14 +100,15 @@ def extract(
     net = classifiers.load(classifier, classifiers.device_of(device), keep=layers)
     used = net.mean.device
     recorder = Recorder(net, layers)
-    found = {layer: Gaussian(path, used) for layer, path in zip(layers, gaussians, strict=True)}
+    groups = {layer: store.read(path) for layer, path in zip(layers, gaussians, strict=True)}
+    found = {layer: Gaussian(of["mean"][:], of["whitening"][:], used) for layer, of in groups.items()}
     stored = store.read(images)
 
     def blocks() -> Iterator[dict[str, np.ndarray]]:
         starts = range(0, stored["images"].shape[0], batch_size)
         for start in progress(starts, len(starts), f"{Path(images).name}: batches of {batch_size}"):
-            x = torch.from_numpy(stored["images"][start : start + batch_size]).to(used).float().div(255)
-            yield {"confidence": confidences(net, recorder, found, x, magnitudes).cpu().numpy()}
+            x = stored["images"][start : start + batch_size]
+            yield {"confidence": confidences(net, recorder, found, x, magnitudes)}
 
     attributes = {"layers": layers, "magnitudes": magnitudes, "device": str(used)}
     with store.create(out, made, [classifier, images, *gaussians], **attributes) as group:

@@ -8,6 +8,7 @@ from detour import neighbours
 from detour.bundle import Bundle
 from detour.detectors.versions import Run, Versions
 from detour.distances import REPRESENTATIVES, distances
+from detour.typical import PREPROCESSED, SQUEEZED
 
 # Of no image of the run: none of its images is left out of what it is compared with.
 FOREIGN = -1
@@ -19,7 +20,8 @@ class Recorded(Versions):
     Parameters
     ----------
     found
-        What `detour.activations.record` yields of them.
+        What `detour.activations.record` yields of them, and what the bundle's detector reads `further`, see
+        `detour.typical`: what needs the network is computed once, for the detectors of all folds.
     """
 
     def __init__(self, bundle: Bundle, found: dict[str, np.ndarray]) -> None:
@@ -57,6 +59,14 @@ class Recorded(Versions):
     def logits(self) -> np.ndarray:
         """float32 [m, C]"""
         return self.found["logits"]
+
+    def squeezed(self, squeezer: str, by: int) -> np.ndarray:
+        """Logits float32 [m, C] of the squeezed images, see `detour.squeezed.logits`."""
+        return self.found[f"{SQUEEZED}{squeezer}-{by}"]
+
+    def preprocessed(self, magnitude: float) -> np.ndarray:
+        """Mahalanobis confidences float64 [m, L], see `detour.preprocessed.confidences`."""
+        return self.found[f"{PREPROCESSED}{magnitude}"]
 
     @property
     def layers(self) -> list[str]:

@@ -8,6 +8,7 @@ import torch
 from scipy.ndimage import median_filter
 
 from detour import classifiers, store
+from detour.classifiers import Classifier
 from detour.logs import progress
 from detour.store import Made
 
@@ -46,14 +47,34 @@ def smoothed(images: np.ndarray, size: int) -> np.ndarray:
     return median_filter(images, (1, 1, size, size), mode="reflect") / np.float32(255)
 
 
+SQUEEZERS = {"bits": fewer_bits, "median": smoothed}
+
+
 @torch.inference_mode()
+def logits(classifier: Classifier, images: np.ndarray, squeezer: str, by: int) -> np.ndarray:
+    """What the classifier says of squeezed images, which are not rounded to bytes again.
+
+    Parameters
+    ----------
+    images : uint8 [n, 3, H, W]
+    squeezer
+        One of `SQUEEZERS`.
+    by
+        Number of bits, or size of the median's square.
+
+    Returns
+    -------
+    float32 [n, C]
+    """
+    x = torch.from_numpy(SQUEEZERS[squeezer](images, by))
+    return classifier(x.to(classifier.mean.device)).cpu().numpy()
+
+
 def extract(
     classifier: str | Path, images: str | Path, out: str | Path, *,
     bits: Sequence[int], median: Sequence[int], batch_size: int, device: str, made: Made,
 ) -> None:  # fmt: skip
-    """Store the logits of a set's images after each squeezer: `bits-5`, `median-2`, ..., float32 [n, C].
-
-    What is squeezed is not rounded to bytes again.
+    """Store the `logits` of a set's images after each squeezer: `bits-5`, `median-2`, ..., float32 [n, C].
 
     Parameters
     ----------
@@ -62,17 +83,13 @@ def extract(
     """
     net = classifiers.load(classifier, classifiers.device_of(device))
     stored = store.read(images)
+    asked = [*(("bits", n) for n in bits), *(("median", n) for n in median)]
 
     def blocks() -> Iterator[dict[str, np.ndarray]]:
         starts = range(0, stored["images"].shape[0], batch_size)
         for start in progress(starts, len(starts), f"{Path(images).name}: batches of {batch_size}"):
             x = stored["images"][start : start + batch_size]
-            squeezed = {f"bits-{n}": fewer_bits(x, n) for n in bits}
-            squeezed |= {f"median-{n}": smoothed(x, n) for n in median}
-            yield {
-                name: net(torch.from_numpy(found).to(net.mean.device)).cpu().numpy()
-                for name, found in squeezed.items()
-            }
+            yield {f"{squeezer}-{by}": logits(net, x, squeezer, by) for squeezer, by in asked}
 
     with store.create(out, made, [classifier, images], device=str(net.mean.device)) as group:
         store.write(group, blocks())

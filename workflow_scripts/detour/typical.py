@@ -1,6 +1,6 @@
 """Typical: what genuine images of each class are like, by which a bundle explains what is said of others."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +8,12 @@ from torch import Tensor
 
 from detour import images, store
 from detour.datasets import Known
+from detour.detectors.versions import Run, Versions
 from detour.distances import distances
 from detour.medoids import classes_by_rows
+from detour.options.detectors import Detector
 from detour.spelling import shown
+from detour.store import ORIGINAL
 
 # Reference images of each class that a bundle shows, and how large.
 EXAMPLES, SIDE = 20, 64
@@ -18,8 +21,35 @@ EXAMPLES, SIDE = 20, 64
 # Entries of their activations, which bounds a bundle of many classes: 8 MB in float32, or one image a class.
 ENTRIES = 2**21
 
+# Before the names of what a detector reads of images whose pixels were changed, and of the median images.
+SQUEEZED, PREPROCESSED, MEDIAN = "squeezed/", "preprocessed/", "median/"
 
-def genuine(activations: str | Path, medoids: Sequence[str | Path]) -> dict[str, np.ndarray]:
+
+def further(
+    options: Detector, squeezed: Callable[[str, int], np.ndarray], preprocessed: Callable[[float], np.ndarray]
+) -> dict[str, np.ndarray]:
+    """What a detector reads of images beside their activations, if it looks at them again.
+
+    Parameters
+    ----------
+    squeezed, preprocessed
+        What gives it, as the methods of `detour.detectors.versions.Versions`.
+
+    Returns
+    -------
+    dict
+        `squeezed/SQUEEZER` float32 [m, C], and `preprocessed/MAGNITUDE` float64 [m, L].
+    """
+    found = {f"{SQUEEZED}{name}-{by}": squeezed(name, by) for name, by in options.squeezers.items()}
+    if options.step:
+        found[f"{PREPROCESSED}{options.step}"] = preprocessed(options.step)
+    return found
+
+
+def genuine(
+    activations: str | Path, medoids: Sequence[str | Path], options: Detector,
+    squeezed: Sequence[str | Path] = (), preprocessed: Sequence[str | Path] = (),
+) -> dict[str, np.ndarray]:  # fmt: skip
     """The paths of the test images that are classified right, and of each class the image in their middle.
 
     Of all test images, if none is classified right.
@@ -30,13 +60,17 @@ def genuine(activations: str | Path, medoids: Sequence[str | Path]) -> dict[str,
         The store of the original test images.
     medoids
         Stores by layer.
+    options
+        The detector's.
+    squeezed, preprocessed
+        The store of the original test images, where the detector reads it.
 
     Returns
     -------
     dict
         `class` int64 [n]; `path` float32 [n, L], the L2 distances to the medoid of that class; and of each
-        class's median image `median/LAYER` float32 [C, N_l] and `median/logits` float32 [C, C]. Of a class
-        without images, those of the median image of all.
+        class's median image `median/LAYER` float32 [C, N_l], `median/logits` float32 [C, C], and what else
+        the detector reads, see `further`. Of a class without images, those of the median image of all.
     """
     group = store.read(activations)
     predicted = group["predicted"][:]
@@ -53,7 +87,11 @@ def genuine(activations: str | Path, medoids: Sequence[str | Path]) -> dict[str,
     of_classes = [np.flatnonzero(c == one) for one in range(group["logits"].shape[1])]
     middle = rows[[_middle(path, of_class if len(of_class) else every) for of_class in of_classes]]
     names = [*(of_layer.attrs["layer"] for of_layer in layers), "logits"]
-    return {"class": c, "path": path} | {f"median/{name}": group[name][:][middle] for name in names}
+    stores = Run.of(activations=[activations], squeezed=squeezed, preprocessed=preprocessed)
+    medians = Versions(stores, middle, [ORIGINAL])
+    found = {name: group[name][:][middle] for name in names}
+    found |= further(options, medians.squeezed, medians.preprocessed)
+    return {"class": c, "path": path} | {f"{MEDIAN}{name}": x for name, x in found.items()}
 
 
 def _middle(path: np.ndarray, rows: np.ndarray) -> int:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -331,6 +332,14 @@ def test_the_card_has_the_auc_of_the_run(bundled):
     card = Bundle(bundled / "bundles/lstm").card
     assert f"| known | {auc['value']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}] | step |" in card
     assert "50 genuine images" in card
+    assert "no attacker who knows lstm was tried in this run." in card
+
+
+def test_the_card_says_what_an_attacker_who_knows_the_detector_reaches(finished):
+    evaded = finished.table("adaptive").query("detector == 'lstm' and eps == 255")
+    card = Bundle(finished.results / "detectors/lstm/bundle").card
+    share = 100 * evaded["evaded"].sum() / evaded["images"].sum()
+    assert re.search(rf"an attacker who knows it evades it in {share:.0f} \(\d+ to \d+\) of 100 cases", card)
 
 
 FILES = [

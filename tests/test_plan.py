@@ -176,7 +176,7 @@ CONFIGURATION = {
     ),
     "steps of an attack on detectors": (
         lambda settings: settings["adaptive"].update(steps=4),
-        rf"{ATTACKED}|report\.html|leaderboard\.json",
+        rf"{ATTACKED}|detectors/(lstm|fisher)/bundle|figures/explained|report\.html|leaderboard\.json",
     ),
     "more neighbours": (
         lambda settings: settings["detectors"][1].update(k=[5, 101]),

@@ -47,7 +47,8 @@ def write(
     references: Sequence[str | Path], models: Sequence[str | Path], scores: Sequence[str | Path],
     summary: str | Path, gaussians: Sequence[str | Path] = (), squeezed: Sequence[str | Path] = (),
     preprocessed: Sequence[str | Path] = (), dataset: Known, detector: dict[str, Any], reads: list[str],
-    layers: list[str], searched: list[str], outside: list[str], made: Made, **settings: Any,
+    layers: list[str], searched: list[str], outside: list[str], made: Made,
+    adaptive: str | Path | None = None, **settings: Any,
 ) -> None:  # fmt: skip
     """Put a detector into a folder.
 
@@ -75,11 +76,14 @@ def write(
         Layers at which it looks for neighbours.
     outside
         References of code from outside that it needs.
+    adaptive
+        The table of attacks on detectors, if this one was attacked.
     settings
         Further ones that the reader needs: `measure`, `preprocessing`, `config`.
     """
     sources = [
         classifier, images, activations, *squeezed, *preprocessed, *medoids, *models, *scores, summary,
+        *([adaptive] if adaptive else []),
         *gaussians, *references,
     ]  # fmt: skip
     provenance = store.attributes_of(made, sources)
@@ -98,6 +102,12 @@ def write(
     copied = references if searched else []
     name = detector["name"]
     rows = tables.read(summary)
+    # Not above: what only writes a bundle makes no reader wait.
+    from detour import findings
+    from detour.options.run import Run
+
+    evaded = tables.read(adaptive) if adaptive else None
+    known = findings.evasion(evaded, name, Run.model_validate(settings["config"]))
     about = {
         **settings,
         "detector": detector,
@@ -124,7 +134,7 @@ def write(
             arrays = {layer: shard[layer][:] for layer in searched} | {"label": shard["label"][:]}
             save_file(_tensors(arrays), part / reference(number))
         _dump(part / ABOUT, about)
-        (part / CARD).write_text(card(name, about, rows[rows["detector"] == name]), "utf-8")
+        (part / CARD).write_text(card(name, about, rows[rows["detector"] == name], known), "utf-8")
         files = {path.name: sha256(path) for path in sorted(part.iterdir())}
         _dump(part / MANIFEST, {"format": FORMAT, "detour": _release(), "files": files})
 
@@ -221,7 +231,7 @@ def _dump(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
-def card(name: str, about: Mapping[str, Any], summary: pd.DataFrame) -> str:
+def card(name: str, about: Mapping[str, Any], summary: pd.DataFrame, known: str) -> str:
     """What a person should know of a bundle, in Markdown.
 
     Parameters
@@ -230,6 +240,8 @@ def card(name: str, about: Mapping[str, Any], summary: pd.DataFrame) -> str:
         What is in `about.json`.
     summary
         The detector's rows of the summary.
+    known
+        What an attacker who knows the detector achieves.
     """
     config, fitted = about["config"], about["preprocessing"]
     model, dataset, count = config["classifier"]["model"], config["dataset"]["name"], about["calibration"]
@@ -252,7 +264,7 @@ def card(name: str, about: Mapping[str, Any], summary: pd.DataFrame) -> str:
         "",
         "AUCs are over all attacked test images against all originals, with 95 % intervals. Under `known` the"
         " detector has learned from every attack that it is tested on, under `unknown` from none of their"
-        " family. Other attacks, and attackers who know the detector, may do better than any of them.",
+        f" family. Other attacks may do better than any of them, and {known}.",
         "",
         *_false_alarms(summary),
         f"Attacks in its training: {', '.join(attack['name'] for attack in config['attacks'])}.",

@@ -41,7 +41,7 @@ def sentences(
         f"{_flagged(metrics[metrics['detector'] == name], auc['cell']) if protocol == 'known' else ''}.",
         f"{WORST[limit]}, it ranks {_hundredths(least)} of 100 rightly in the worst case, {least['cell']}"
         f"{', which may be guessing' if least['low'] <= 0.5 else ''};"
-        f" {_evasion(evaded, run)}.",
+        f" {evasion(evaded, name, run)}.",
     ]
 
 
@@ -68,9 +68,8 @@ def _flagged(metrics: pd.DataFrame, attack: str) -> str:
     )
 
 
-def _evasion(evaded: pd.DataFrame | None, run: Run) -> str:
-    """What an attacker who knows the detector achieves at best, with changes as the run's attacks make."""
-    name = run.detectors[0].name
+def evasion(evaded: pd.DataFrame | None, name: str, run: Run) -> str:
+    """What an attacker who knows a detector achieves at best, with changes as the run's attacks make."""
     nobody = f"no attacker who knows {name} was tried in this run"
     if evaded is None:
         return nobody

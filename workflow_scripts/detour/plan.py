@@ -416,6 +416,8 @@ class Plan:
             reads["squeezed"] = [self.squeezed["original"]]
         if "preprocessed" in entry.reads:
             reads["preprocessed"] = [self.preprocessed["original"]]
+        if any(detector == attacked for attacked, *_ in self.adaptations):
+            reads["adaptive"] = artefact("adaptive")
         return Job("bundle.py", reads, told, entry.code + self.run.classifier.code + self._dataset)
 
     def adapt(self, detector: str, method: str, fold: int) -> Job:
@@ -574,10 +576,10 @@ class Plan:
             yield self.of_training(*training, "model.pt"), self.train(*training)
             yield self.of_training(*training, "scores.zarr.zip"), self.evaluate(*training)
         yield artefact("scores"), self.summary()
-        yield from ((path, self.bundle(name)) for name, path in self.bundles.items())
         yield from zip(self.adapted, (self.adapt(*which) for which in self.adaptations), strict=True)
         if self.adapted:
             yield artefact("adaptive"), self.adaptive()
+        yield from ((path, self.bundle(name)) for name, path in self.bundles.items())
         yield from ((f"<run>/figures/{name}.svg", job) for name, job in self.figures.items())
         yield "<run>/report.html", self.report()
         yield "<run>/leaderboard.json", self.leaderboard()

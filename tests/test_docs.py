@@ -160,6 +160,7 @@ ELSEWHERE = {
     ".venv/bin/detour info results/digits/detectors/lstm/bundle": "test_bundle.py runs it",
     ".venv/bin/detour explain results/digits/detectors/lstm/bundle PHOTO --label 3": "test_explanation.py runs it",
     "snakemake --lint": "`make lint` runs it",
+    "snakemake compare": "the name of a target; docs/evaluation.md has the whole command, which is planned",
     "snakemake pngs": "the name of a target; docs/methods.md has the whole command, which is planned",
     ".venv/bin/pip install --no-deps -c locks/test.txt torchattacks foolbox eagerpy adversarial-robustness-toolbox six"
     " tqdm": "needs an index; `make test` installs these at the same versions, and test_outside.py runs their attacks",

@@ -202,6 +202,7 @@ CONFIGURATION = {
         lambda settings: settings["figures"].update(samples=3),
         r"figures/samples|report\.html",
     ),
+    "runs to be compared with": (lambda settings: settings.update(compare=["another"]), ""),
     "a number in another way": (lambda settings: settings["attacks"][0].update(step=16.0), ""),
     "what is the default, said": (lambda settings: settings.update(metrics={"draws": 2000}), ""),
     "what changes no byte": (lambda settings: settings.update(dask={"scheduler": "processes"}), ""),

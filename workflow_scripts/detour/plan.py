@@ -400,7 +400,7 @@ class Plan:
             "reads": entry.reads,
             "preprocessing": self.run.dataset.preprocessing,
             # Without what changes nothing in it.
-            "config": self.run.model_dump(exclude={"dask", "figures", "adaptive"}),
+            "config": self.run.model_dump(exclude={"dask", "figures", "adaptive", "compare"}),
             "outside": [name for name in (entry.outside, *self.run.classifier.code) if name],
             "dataset": self._reference,
         }
@@ -509,7 +509,7 @@ class Plan:
             },
             **({"adaptive": artefact("adaptive")} if self.adapted else {}),
         }
-        told = {"config": self.run.model_dump(exclude={"dask"}), "notes": self.contents["leaked"]}
+        told = {"config": self.run.model_dump(exclude={"dask", "compare"}), "notes": self.contents["leaked"]}
         return Job("report.py", reads, told)
 
     def leaderboard(self) -> Job:
@@ -520,7 +520,8 @@ class Plan:
             **({"adaptive": artefact("adaptive")} if self.adapted else {}),
         }
         # Without what changes nothing in it.
-        return Job("leaderboard.py", reads, {"config": self.run.model_dump(exclude={"dask", "figures"})})
+        told = {"config": self.run.model_dump(exclude={"dask", "figures", "compare"})}
+        return Job("leaderboard.py", reads, told)
 
     def expected(self, paths: Iterable[str]) -> dict[str, str]:
         """Digests of what artefacts are made with, by their identity; without those that no job makes."""

@@ -217,6 +217,20 @@ def test_configuration(change):
     assert_reruns(pattern, state(planned(SMALL)), state(planned(settings)))
 
 
+def test_what_is_compared_is_no_part_of_the_run():
+    """It reads what the run makes, and the same of the others, in the order that they are named in."""
+    plan = planned(SMALL | {"compare": ["b", "a"]})
+    job = plan.compare()
+    assert "compare.py" not in {other.script for _, other in plan.jobs()}
+    made = {path for path, _ in plan.jobs()}
+    for paths in job.reads.values():
+        assert paths[0] in made
+        assert paths[1:] == [paths[0].replace("<run>", f"results/{name}") for name in ("b", "a")]
+    assert job.told != planned(SMALL | {"compare": ["a", "b"]}).compare().told
+    with pytest.raises(ValueError, match=r"compare: found no run .* add them .* as `compare: \[another\]`"):
+        planned(SMALL).compare()
+
+
 def test_one_store_serves_all_that_squeeze_images():
     """It has what any of them asks for, and another wish of one makes it, and what reads it, again."""
     settings = copy.deepcopy(SMALL)
@@ -270,6 +284,7 @@ CODE = {
     "one detector's options": (f"{LIBRARY}/options/detectors/neighbours.py", "return max(self.k)", "return max(self.k) + 0", rf"detectors/knn/.*|{SCORED}"),
     "medoids": (f"{LIBRARY}/medoids.py", "CACHED = 2**18", "CACHED = 2**17",
                 rf"medoids/.*|gaussians/.*|distances/.*|figures/path|detectors/(?!knn).*|{ATTACKED}|{SCORED}"),
+    "runs side by side": (f"{LIBRARY}/compared.py", "DRAWS = 2000", "DRAWS = 3000", ""),
     "figures": (f"{LIBRARY}/figures.py", '"#0077BB"', '"#0077BC"', r"figures/.*|report\.html"),
     "one script": ("fold.py", "from job import begin", "from job import begin\n\nNEW = 1", rf"folds|{TRAINED}"),
     "the plan": (f"{LIBRARY}/plan.py", 'JOINT = "joint"', 'JOINT = "together"', ""),

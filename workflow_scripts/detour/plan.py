@@ -12,6 +12,7 @@ from itertools import product
 from typing import Any
 
 from detour import folders, strengths
+from detour.errors import InputError
 from detour.identity import asked, identity
 from detour.options.attacks import Attack
 from detour.options.base import shortest
@@ -26,6 +27,14 @@ JOINT = "joint"
 BUNDLED = {"distances", "activations", "neighbours", "gaussians", "joint"}
 
 REPRESENTATIVES = {"medoid": "medoids", "centroid": "gaussians"}
+
+# What is read of each of several runs side by side, in its folder.
+COMPARED = {
+    "boards": "leaderboard.json",
+    "scores": "scores.zarr.zip",
+    "verdicts": "verdicts.zarr.zip",
+    "images": "images/original.zarr.zip",
+}
 
 
 @dataclass(frozen=True)
@@ -522,6 +531,24 @@ class Plan:
         # Without what changes nothing in it.
         told = {"config": self.run.model_dump(exclude={"dask", "figures", "compare"})}
         return Job("leaderboard.py", reads, told)
+
+    def compare(self) -> Job:
+        """The job that puts finished runs beside this one; no part of a run, so that `jobs` is without it.
+
+        Raises
+        ------
+        InputError
+            If there are none.
+        """
+        if not self.run.compare:
+            raise InputError(
+                "compare: found no run to compare this one with, expected names of finished runs under"
+                " results/; add them to the configuration, as `compare: [another]`"
+            )
+        runs = ["<run>", *(f"results/{name}" for name in self.run.compare)]
+        reads = {name: [f"{run}/{path}" for run in runs] for name, path in COMPARED.items()}
+        # Their order is the page's, and Snakemake sorts what a job reads before it looks for a change.
+        return Job("compare.py", reads, {"compare": self.run.compare})
 
     def expected(self, paths: Iterable[str]) -> dict[str, str]:
         """Digests of what artefacts are made with, by their identity; without those that no job makes."""

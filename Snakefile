@@ -33,6 +33,7 @@ include: "rules/figures.smk"
 include: "rules/pngs.smk"
 include: "rules/report.smk"
 include: "rules/leaderboard.smk"
+include: "rules/compare.smk"
 
 
 report: "report/workflow.rst"

@@ -54,6 +54,7 @@ BASE = {
     "detectors": [{"name": "lstm", "method": "lstm"}],
     "adaptive": {"methods": ["pgd"], "detectors": ["lstm"]},
     "figures": {"attack": "fgsm", "detectors": ["lstm"]},
+    "compare": ["another"],
     "dask": {"options": {"cores": 8, "walltime": "01:00:00"}},
 }
 
@@ -132,7 +133,7 @@ ACCEPTED = {
     r".*\.family|classifier\.classes|classifier\.training\.start": {"null"},
     r".*\.(patience|per_class|labels|resize|transform_input)|(fisher|fisher_mlp)\.layers": {"null"},
     r"adaptive\.detectors|figures\.(attack|detectors)": {"null"},
-    r"adaptive\.methods": {"no list"},
+    r"adaptive\.methods|compare": {"no list"},
     r"adaptive|figures|folds|metrics|dask|dask\.options|classifier\.training": {"no mapping"},
     # Only torch can tell whether there is such a model or layer; it is asked before any job.
     r"classifier\.model|knn\.layer": {"text"},
@@ -241,6 +242,7 @@ def test_every_whole_number_has_bounds(name, key):
 
 PATTERNS = [
     ("run", BASE | {"run": "a"}, ("run",), ["a", "A.b-c_9", "0"]),
+    ("compare", BASE, ("compare", 0), ["a", "A.b-c_9", "0"]),
     ("name", BASE, ("attacks", 0, "name"), ["NA", "null", "16", "08", "1e3", "nan", "True", "-".join("abc")]),
     ("scheduler", BASE, ("dask", "scheduler"), ["threads", "tcp://node:8786", "tls://[fe80::1]:8786"]),
 ]  # fmt: skip

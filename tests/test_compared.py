@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from detour import compared, leaderboard, metrics, store, tables
 from detour.store import Made
 from test_report import Page
+from test_reruns import assert_reruns
 
 N, DRAWS = 40, 60
 MADE = Made({}, "0" * 16)
@@ -242,3 +243,52 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(write_run, tmp_path):
 def test_the_schema_s_example_is_a_leaderboard():
     """So that what these tests read is what a run writes."""
     leaderboard.Leaderboard.model_validate(board_of("a"))
+
+
+@pytest.fixture
+def beside(copied, write_run, images, rng):
+    """The finished small run, which is to be compared with another."""
+    other = write_run("other", images, scored(rng), np.arange(N) % 2, board_of("other"))
+    other.rename(copied.results.parent / "other")
+    copied.settings["compare"] = ["other"]
+    return copied
+
+
+def test_the_rule_writes_what_the_command_does_and_again_when_a_run_has_changed(beside, tmp_path):
+    ran = beside.snakemake("compare")
+    assert ran.returncode == 0, ran.stdout
+    other = beside.results.parent / "other"
+    paths = compared.compare([beside.results, other], tmp_path / "out")
+    assert [path.name for path in paths] == ["comparison.html", "comparison.csv"]
+    for path in paths:
+        assert (beside.results / "comparison" / path.name).read_bytes() == path.read_bytes()
+    assert set(read(beside.results / "comparison")["run"]) == {"small", "other"}
+    template = beside.folder / "workflow_scripts/detour/comparison.html"
+    for path in (other / "leaderboard.json", other / "scores.zarr.zip", template):
+        content = path.read_bytes()
+        path.write_bytes(content + b" ")
+        assert_reruns("comparison/.*", beside, "compare")
+        path.write_bytes(content)
+    assert_reruns("", beside, "compare")
+
+
+def test_what_cannot_be_compared_is_told_before_any_job(beside):
+    def refused(target: str, message: str) -> None:
+        asked = beside.snakemake(target, "--dry-run")
+        assert asked.returncode == 1
+        assert message in asked.stdout, asked.stdout
+        assert "Traceback" not in asked.stdout
+        assert "Job stats" not in asked.stdout
+
+    (beside.results.parent / "other/verdicts.zarr.zip").unlink()
+    refused(
+        "compare",
+        "compare[0]: found 'other', and no results/other/verdicts.zarr.zip, which a finished run has; finish that run",
+    )
+    beside.settings["compare"] = ["never"]
+    refused("compare", "compare[0]: found 'never', and no results/never/leaderboard.json")
+    refused("results/small/comparison/comparison.csv", "results/never/leaderboard.json")
+    # Who does not ask for it is not kept from the run.
+    assert beside.snakemake("--dry-run").returncode == 0
+    beside.settings["compare"] = []
+    refused("compare", "compare: found no run to compare this one with, expected names of finished runs")

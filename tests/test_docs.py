@@ -66,7 +66,7 @@ SNIPPETS = [
 
 # Dry runs, with numbers of jobs that they plan. In the copy that they run in, config.yaml is the small run, which is
 # finished, unless a command names it; my.yaml is one of another name, of which nothing is there; and stand-ins are
-# where presets look for data.
+# where presets look for data. What my.yaml is compared with is the finished one.
 MINE = {"classifier": 1, "attack": 2, "train": 10, "report": 1}
 EVERYTHING = {"attack": 2, "train": 44, "adapt": 8, "report": 1}
 PLANS = {
@@ -81,6 +81,7 @@ PLANS = {
     ".venv/bin/snakemake --cores all adversarials": {},
     ".venv/bin/snakemake layers --cores 1 --configfile my.yaml": {"layers": 1, "report": 0},
     ".venv/bin/snakemake figures --cores all --configfile my.yaml": {"figure_roc": 1, "report": 0},
+    ".venv/bin/snakemake compare --cores all --configfile my.yaml": {"leaderboard": 1, "compare": 1, "report": 0},
     ".venv/bin/snakemake pngs --cores all --configfile my.yaml": {"png": 3, "attack": 2, "report": 0},
     ".venv/bin/snakemake --cores all --dry-run": {},
     ".venv/bin/snakemake --cores all --dry-run --rerun-triggers mtime input": {},
@@ -162,6 +163,7 @@ ELSEWHERE = {
     ".venv/bin/detour info results/digits/detectors/lstm/bundle": "test_bundle.py runs it",
     ".venv/bin/detour explain results/digits/detectors/lstm/bundle PHOTO --label 3": "test_explanation.py runs it",
     "snakemake --lint": "`make lint` runs it",
+    "snakemake compare": "the name of a target; docs/evaluation.md has the whole command, which is planned",
     "snakemake pngs": "the name of a target; docs/methods.md has the whole command, which is planned",
     ".venv/bin/pip install --no-deps -c locks/test.txt torchattacks foolbox eagerpy adversarial-robustness-toolbox six"
     " tqdm": "needs an index; `make test` installs these at the same versions, and test_outside.py runs their attacks",
@@ -194,7 +196,7 @@ def reader(finished, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("reader") / "copy"
     shutil.copytree(finished.folder, folder)
     (folder / "config.yaml").write_text(yaml.safe_dump(SMALL))
-    mine = SMALL | {"run": "mine", "dataset": SMALL["dataset"] | {"test": 300}}
+    mine = SMALL | {"run": "mine", "dataset": SMALL["dataset"] | {"test": 300}, "compare": [SMALL["run"]]}
     (folder / "my.yaml").write_text(yaml.safe_dump(mine))
     shutil.copy(ROOT / "config.yaml", folder / "default.yaml")
     return folder

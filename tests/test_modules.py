@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from conftest import ROOT, SMALL, snakemake
+from detour.plan import COMPARED
 
 FIRST = SMALL | {
     "run": "first",
@@ -68,6 +69,22 @@ def test_paths_that_a_module_sets_are_refused_with_the_reason(caller, name):
     refused = snakemake(caller, "--cores", "1", "--dry-run")
     assert refused.returncode == 1
     assert f"pathvars: found {name}, expected none" in refused.stdout, refused.stdout
+
+
+def test_runs_to_be_compared_with_are_looked_for_below_the_prefix(caller):
+    settings = yaml.safe_load((caller / "own.yaml").read_text())
+    settings["second"]["compare"] = ["other"]
+    (caller / "own.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    command = ("second_compare", "--cores", "1", "--dry-run")
+    refused = snakemake(caller, *command)
+    assert refused.returncode == 1
+    assert "compare[0]: found 'other', and no results/other/leaderboard.json" in refused.stdout
+    for path in COMPARED.values():
+        (caller / "below/results/other" / path).parent.mkdir(parents=True, exist_ok=True)
+        (caller / "below/results/other" / path).touch()
+    planned = snakemake(caller, *command)
+    assert planned.returncode == 0, planned.stdout
+    assert "below/results/second/comparison/comparison.html" in planned.stdout
 
 
 def test_another_folder_by_directory(tmp_path):

@@ -203,6 +203,7 @@ CONFIGURATION = {
         lambda settings: settings["figures"].update(samples=3),
         r"figures/samples|report\.html",
     ),
+    "runs to be compared with": (lambda settings: settings.update(compare=["another"]), ""),
     "a number in another way": (lambda settings: settings["attacks"][0].update(step=16.0), ""),
     "what is the default, said": (lambda settings: settings.update(metrics={"draws": 2000}), ""),
     "what changes no byte": (lambda settings: settings.update(dask={"scheduler": "processes"}), ""),
@@ -215,6 +216,20 @@ def test_configuration(change):
     settings = copy.deepcopy(SMALL)
     make(settings)
     assert_reruns(pattern, state(planned(SMALL)), state(planned(settings)))
+
+
+def test_what_is_compared_is_no_part_of_the_run():
+    """It reads what the run makes, and the same of the others, in the order that they are named in."""
+    plan = planned(SMALL | {"compare": ["b", "a"]})
+    job = plan.compare()
+    assert "compare.py" not in {other.script for _, other in plan.jobs()}
+    made = {path for path, _ in plan.jobs()}
+    for paths in job.reads.values():
+        assert paths[0] in made
+        assert paths[1:] == [paths[0].replace("<run>", f"results/{name}") for name in ("b", "a")]
+    assert job.told != planned(SMALL | {"compare": ["a", "b"]}).compare().told
+    with pytest.raises(ValueError, match=r"compare: found no run .* add them .* as `compare: \[another\]`"):
+        planned(SMALL).compare()
 
 
 def test_one_store_serves_all_that_squeeze_images():
@@ -270,6 +285,7 @@ CODE = {
     "one detector's options": (f"{LIBRARY}/options/detectors/neighbours.py", "return max(self.k)", "return max(self.k) + 0", rf"detectors/knn/.*|{SCORED}"),
     "medoids": (f"{LIBRARY}/medoids.py", "CACHED = 2**18", "CACHED = 2**17",
                 rf"medoids/.*|gaussians/.*|distances/.*|figures/path|detectors/(?!knn).*|{ATTACKED}|{SCORED}"),
+    "runs side by side": (f"{LIBRARY}/compared.py", "DRAWS = 2000", "DRAWS = 3000", ""),
     "figures": (f"{LIBRARY}/figures.py", '"#0077BB"', '"#0077BC"', r"figures/.*|report\.html"),
     "one script": ("fold.py", "from job import begin", "from job import begin\n\nNEW = 1", rf"folds|{TRAINED}"),
     "the plan": (f"{LIBRARY}/plan.py", 'JOINT = "joint"', 'JOINT = "together"', ""),

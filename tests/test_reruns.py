@@ -112,6 +112,7 @@ CHANGES = {
         lambda workflow: workflow.settings["detectors"].append({"name": "new", "method": "knn", "k": [3]}),
         rf"detectors/new/.*|{SCORED}",
     ),
+    "runs to be compared with": (lambda workflow: workflow.settings.update(compare=["another"]), ""),
     "one detector's code": (
         lambda workflow: edit(
             workflow, "workflow_scripts/detour/detectors/neighbours.py", "1 - (agree", "1.0 - (agree"

@@ -221,6 +221,7 @@ def _contradictions(run: Run) -> list[str]:
         *_images(run),
         *_figures(run),
         *_adaptive(run),
+        *_compare(run),
         *_files(run),
     ]
 
@@ -457,6 +458,14 @@ def _adaptive(run: Run) -> Iterator[str]:
     for fold in section.folds:
         if fold >= run.folds.count:
             yield f"adaptive.folds: found {fold}, allowed: 0 to {run.folds.count - 1}"
+
+
+def _compare(run: Run) -> Iterator[str]:
+    if run.run in run.compare:
+        yield (
+            f"compare[{run.compare.index(run.run)}]: found {run.run!r}, this run, which is always the first;"
+            " leave it out"
+        )
 
 
 def _files(run: Run) -> Iterator[str]:

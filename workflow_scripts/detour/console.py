@@ -11,7 +11,7 @@ import yaml
 
 from detour import config, folders, manifest, provenance
 from detour.errors import InputError
-from detour.plan import Plan
+from detour.plan import COMPARED, Plan
 
 SHOWN = ["detector", "protocol", "measure", "cell", "value", "low", "high"]
 
@@ -99,6 +99,34 @@ def planned(
 def warnings(plan: Plan) -> list[str]:
     """What to say before a run starts; none of it stops the run."""
     return [*config.warnings(plan.run), *plan.contents["leaked"], *plan.contents["copied"]]
+
+
+def comparable(plan: Plan, there: Callable[[str], bool]) -> None:
+    """Look whether the runs that this one is to be compared with are finished.
+
+    Parameters
+    ----------
+    there
+        Whether there is a file of this path.
+
+    Raises
+    ------
+    InputError
+        If `compare` names none, or one that is not finished.
+    """
+    plan.compare()
+    lacking = (
+        (i, name, [path for path in COMPARED.values() if not there(f"results/{name}/{path}")])
+        for i, name in enumerate(plan.run.compare)
+    )
+    problems = [
+        f"compare[{i}]: found {name!r}, and no results/{name}/{paths[0]}, which a finished run has; finish"
+        " that run by its own configuration, or leave it out"
+        for i, name, paths in lacking
+        if paths
+    ]
+    if problems:
+        raise config.ConfigError(problems)
 
 
 def record(plan: Plan, root: Path) -> None:

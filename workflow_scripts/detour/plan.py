@@ -12,6 +12,7 @@ from itertools import product
 from typing import Any
 
 from detour import folders, strengths
+from detour.errors import InputError
 from detour.identity import asked, identity
 from detour.options.attacks import Attack
 from detour.options.base import shortest
@@ -23,6 +24,14 @@ from detour.options.run import Run
 JOINT = "joint"
 
 REPRESENTATIVES = {"medoid": "medoids", "centroid": "gaussians"}
+
+# What is read of each of several runs side by side, in its folder.
+COMPARED = {
+    "boards": "leaderboard.json",
+    "scores": "scores.zarr.zip",
+    "verdicts": "verdicts.zarr.zip",
+    "images": "images/original.zarr.zip",
+}
 
 
 @dataclass(frozen=True)
@@ -395,7 +404,7 @@ class Plan:
             "reads": entry.reads,
             "preprocessing": self.run.dataset.preprocessing,
             # Without what changes nothing in it.
-            "config": self.run.model_dump(exclude={"dask", "figures", "adaptive"}),
+            "config": self.run.model_dump(exclude={"dask", "figures", "adaptive", "compare"}),
             "outside": [name for name in (entry.outside, *self.run.classifier.code) if name],
             "dataset": self._reference,
         }
@@ -511,7 +520,7 @@ class Plan:
             },
             **({"adaptive": artefact("adaptive")} if self.adapted else {}),
         }
-        told = {"config": self.run.model_dump(exclude={"dask"}), "notes": self.contents["leaked"]}
+        told = {"config": self.run.model_dump(exclude={"dask", "compare"}), "notes": self.contents["leaked"]}
         return Job("report.py", reads, told)
 
     def leaderboard(self) -> Job:
@@ -522,7 +531,26 @@ class Plan:
             **({"adaptive": artefact("adaptive")} if self.adapted else {}),
         }
         # Without what changes nothing in it.
-        return Job("leaderboard.py", reads, {"config": self.run.model_dump(exclude={"dask", "figures"})})
+        told = {"config": self.run.model_dump(exclude={"dask", "figures", "compare"})}
+        return Job("leaderboard.py", reads, told)
+
+    def compare(self) -> Job:
+        """The job that puts finished runs beside this one; no part of a run, so that `jobs` is without it.
+
+        Raises
+        ------
+        InputError
+            If there are none.
+        """
+        if not self.run.compare:
+            raise InputError(
+                "compare: found no run to compare this one with, expected names of finished runs under"
+                " results/; add them to the configuration, as `compare: [another]`"
+            )
+        runs = ["<run>", *(f"results/{name}" for name in self.run.compare)]
+        reads = {name: [f"{run}/{path}" for run in runs] for name, path in COMPARED.items()}
+        # Their order is the page's, and Snakemake sorts what a job reads before it looks for a change.
+        return Job("compare.py", reads, {"compare": self.run.compare})
 
     def expected(self, paths: Iterable[str]) -> dict[str, str]:
         """Digests of what artefacts are made with, by their identity; without those that no job makes."""

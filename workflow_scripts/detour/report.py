@@ -79,7 +79,9 @@ def write(
             style=pages.STYLE,
             config=run,
             base_rate=base_rate,
-            settings=yaml.safe_dump(run.model_dump(exclude={"dask"}), sort_keys=False, allow_unicode=True),
+            settings=yaml.safe_dump(
+                run.model_dump(exclude={"dask", "compare"}), sort_keys=False, allow_unicode=True
+            ),
             captions={
                 Path(path).stem: told.from_string(Path(path).read_text("utf-8").strip()).render(**about_it)
                 for path in captions

@@ -28,6 +28,12 @@ else:
     AnyDetector = either(reduce(or_, detectors.METHODS.values()), detectors.Outside)
 
 Share = Annotated[Number, Field(ge=1e-6, lt=1)]
+# The name of its folder.
+RunName = Annotated[
+    str,
+    StringConstraints(max_length=100, pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$"),
+    said("letters, digits and some of - _ ., a letter or digit first"),
+]
 
 
 class Folds(Options):
@@ -126,11 +132,7 @@ class Dask(Options):
 class Run(Options):
     """Detour's configuration."""
 
-    run: Annotated[
-        str,
-        StringConstraints(max_length=100, pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$"),
-        said("letters, digits and some of - _ ., a letter or digit first"),
-    ] = Field(description="name of the run; its files are under `results/{run}/`")
+    run: RunName = Field(description="name of the run; its files are under `results/{run}/`")
     seed: Seed = Field(0, description="seed of every draw")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where networks run; `auto` is CUDA where there is one"
@@ -178,4 +180,9 @@ class Run(Options):
     detectors: Annotated[list[AnyDetector], Field(min_length=1)]
     adaptive: Adaptive = Field(default_factory=Adaptive)
     figures: Figures = Field(default_factory=Figures)
+    compare: Annotated[list[RunName], Unique[0], Field(json_schema_extra={"uniqueItems": True})] = Field(
+        [],
+        description="names of other finished runs, which `snakemake compare` puts beside this one, in"
+        " `results/{run}/comparison/`; a change makes nothing else again",
+    )
     dask: Dask = Field(default_factory=Dask)

@@ -156,6 +156,8 @@ ELSEWHERE = {
         "test_benchmarks.py runs it on the small run",
     ".venv/bin/detour score results/digits/detectors/lstm/bundle PHOTOS --fpr 0.05":
         "test_bundle.py runs it on images of the run",
+    ".venv/bin/python -m benchmarks.unseen data/aside results/tiny-imagenet-20/detectors/lstm/bundle results/tiny-imagenet-20/detectors/fisher/bundle":
+        "needs images that are no part of the repository; test_benchmarks.py runs it on the small run",
     ".venv/bin/detour compare digits digits-1 --out comparison": "test_compared.py runs it on small runs",
     ".venv/bin/detour init PHOTOS": "test_initial.py runs it",
     ".venv/bin/detour init PHOTOS --model resnet18 --out my.yaml": "test_initial.py runs it",

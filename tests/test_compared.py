@@ -234,6 +234,25 @@ def test_the_page_asks_for_nothing_and_shows_names_as_they_are(write_run, tmp_pa
     assert set(found["eps"]) == {"2, 4"}
 
 
+def test_runs_have_a_row_each_and_those_of_a_detector_stand_together(write_run, tmp_path):
+    """And what no run has is no column."""
+    both = [results(name, 0.6, 0.7, 0.8) for name in ("lstm", "knn")]
+    runs = [write_run(name, board=board_of(name, detectors=both)) for name in ("first", "second")]
+    compared.compare(runs, tmp_path / "out")
+    text = (tmp_path / "out/comparison.html").read_text()
+    tables = [
+        [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in re.findall(r"<tr>(.*?)</tr>", table)]
+        for table in re.findall(r"(?s)<table>(.*?)</table>", text)
+    ]
+    (heads, *about), (names, *found) = tables
+    assert heads == ["run", "network", "dataset", "test images", "clean accuracy", "eps"]
+    assert [row[0] for row in about] == ["first", "second"]
+    assert names == ["run", "detector", "protocol", "population", "AUC", "worst cell", "found at 5%"]
+    assert [row[:2] for row in found] == [
+        [run, detector] for detector in ("lstm", "knn") for run in ("first", "second")
+    ]
+
+
 def test_runs_of_one_name_are_told_apart_by_their_folders(write_run, tmp_path):
     runs = [write_run(name, board=board_of("same")) for name in ("a", "b")]
     compared.compare(runs, tmp_path / "out")

@@ -51,6 +51,8 @@ COLUMNS = {
     "evaded": ("evaded by adaptive attacks, at most", SHARE),
     "difference": ("AUC less that of the first run", DIFFERENCE),
 }
+# Those that are of a run; on the page they have a table of their own.
+ABOUT = ("run", "network", "dataset", "images", "clean_accuracy", "eps")
 INTERVALS = ("auc", "worst", "detected", "controls", "evaded", "difference")
 
 MARKERS = "osD^vP*X"
@@ -120,14 +122,20 @@ def compare(runs: Sequence[str | Path], out: str | Path) -> list[Path]:
     # Of early runs alone, some are not known.
     table = table.reindex(columns=[*ordered, "worst_cell", "paired"])
     notes = [f"{run.name}: {line}" for run in compared for line in run.lacks]
+    about = table.drop_duplicates("run")
+    # What is of the same detector, protocol and population stands together.
+    together = table.groupby(["detector", "protocol", "population"], sort=False).ngroup()
+    beside = table.iloc[np.argsort(together, kind="stable")]
     page = (
         pages.environment()
         .from_string(files("detour").joinpath("comparison.html").read_text("utf-8"))
         .render(
             style=pages.STYLE,
             runs=[run.name for run in compared],
-            columns=[title for title, _ in COLUMNS.values()],
-            rows=[list(_shown(row)) for row in table.to_dict("records")],
+            tables={
+                "Runs": _table(about, ABOUT),
+                "Detectors": _table(beside, ["run", *(name for name in COLUMNS if name not in ABOUT)]),
+            },
             notes=notes,
             figures=drawn(compared),
             rate=f"{RATE:.0%}",
@@ -347,10 +355,17 @@ def _samples(
     return {tuple(row.key[k] for k in keys): row for row in found if row.key["measure"] == "auc"}
 
 
-def _shown(row: dict[str, Any]) -> Iterable[tuple[str | Cell, float | str]]:
-    """What stands in each column of the page, and what it is sorted by."""
-    for name, (_, form) in COLUMNS.items():
-        value = row[name]
+def _table(table: pd.DataFrame, names: Iterable[str]) -> tuple[list[str], list[Any]]:
+    """Heads and rows of a table of the page, without columns that are empty."""
+    kept = [name for name in names if not table[name].replace("", np.nan).isna().all()]
+    rows = [list(_shown(row, kept)) for row in table.to_dict("records")]
+    return [COLUMNS[name][0] for name in kept], rows
+
+
+def _shown(row: dict[str, Any], names: Iterable[str]) -> Iterable[tuple[str | Cell, float | str]]:
+    """What stands in these columns of the page, and what it is sorted by."""
+    for name in names:
+        form, value = COLUMNS[name][1], row[name]
         if not form:
             text = "" if pd.isna(value) else str(value)
             yield text, text

@@ -158,6 +158,11 @@ ELSEWHERE = {
         "test_bundle.py runs it on images of the run",
     ".venv/bin/python -m benchmarks.unseen data/aside results/tiny-imagenet-20/detectors/lstm/bundle results/tiny-imagenet-20/detectors/fisher/bundle":
         "needs images that are no part of the repository; test_benchmarks.py runs it on the small run",
+    ".venv/bin/snakemake --cores all --configfile presets/image-folder.yaml resnet18.yaml":
+        "needs images that are no part of the repository; the preset is planned above",
+    ".venv/bin/snakemake --cores all --configfile presets/image-folder.yaml shufflenet.yaml":
+        "needs images that are no part of the repository; the preset is planned above",
+    ".venv/bin/detour compare tiny-resnet18 tiny-shufflenet --out both": "test_compared.py runs it on small runs",
     ".venv/bin/detour compare digits digits-1 --out comparison": "test_compared.py runs it on small runs",
     ".venv/bin/detour init PHOTOS": "test_initial.py runs it",
     ".venv/bin/detour init PHOTOS --model resnet18 --out my.yaml": "test_initial.py runs it",

@@ -1,5 +1,5 @@
 # make demo    installs and runs the default workflow
-# make test    installs the test extras too; lint, types and the tests, all but the slow ones: 12 minutes on two cores
+# make test    installs the test extras too; lint, types and the tests, all but the slow ones: 11 minutes on two cores
 # make test-all  make test and the slow tests (kills, clusters, whole presets), and which branches none of them takes
 # make cluster installs what SLURM and clusters of Dask need besides
 # make bench   installs the peers too; measures everything, half an hour, into benchmarks/RESULTS.md

@@ -1,6 +1,6 @@
 # make demo    installs and runs the default workflow
 # make test    installs the test extras too; lint, types and the tests, all but the slow ones: 11 minutes on two cores
-# make test-all  make test and the slow tests (kills, clusters, whole presets), and which branches none of them takes
+# make test-all  make test, and which branches it does not take; and the slow tests (kills, clusters, whole presets)
 # make cluster installs what SLURM and clusters of Dask need besides
 # make bench   installs the peers too; measures everything, half an hour, into benchmarks/RESULTS.md
 # make gpu     what needs a GPU: its tests and benchmarks, in 10 minutes and without a network
@@ -34,7 +34,7 @@ PYTEST = $(BIN)/pytest --numprocesses $(JOBS) $(COVERAGE)
 test: .venv/test lint
 	$(PYTEST) --dist worksteal -m "not slow"
 
-# What they run, they run in other processes, of which no branches are counted.
+# Most of what they run is in other processes, of which no branches are counted.
 # Tests of a cluster stay together, on one worker: they disturb its nodes.
 test-slow: .venv/test
 	$(PYTEST) --dist loadgroup -m slow

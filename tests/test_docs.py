@@ -149,14 +149,14 @@ ELSEWHERE = {
     ".venv/bin/snakemake --cores all --configfile presets/imagenette.yaml presets/damage.yaml":
         "needs the same packages; test_config.py loads both",
     ".venv/bin/snakemake --cores all --configfile presets/imagenette.yaml presets/damage.yaml presets/weak.yaml":
-        "needs the same packages; test_config.py loads both",
+        "needs the same packages; test_config.py loads all three",
     "python -m benchmarks.lite0 DATA OUT":
         "needs two packages that no lock has, images and an hour",
     "python -m benchmarks.scaling --out FILE --epochs 30 OUT/imagenet-1000":
         "test_benchmarks.py runs it on the small run",
     ".venv/bin/detour score results/digits/detectors/lstm/bundle PHOTOS --fpr 0.05":
         "test_bundle.py runs it on images of the run",
-    ".venv/bin/python -m benchmarks.unseen data/aside results/tiny-imagenet-20/detectors/lstm/bundle results/tiny-imagenet-20/detectors/fisher/bundle":
+    ".venv/bin/python -m benchmarks.unseen data/aside results/tiny-resnet18/detectors/lstm/bundle results/tiny-resnet18/detectors/fisher/bundle":
         "needs images that are no part of the repository; test_benchmarks.py runs it on the small run",
     ".venv/bin/snakemake --cores all --configfile presets/image-folder.yaml resnet18.yaml":
         "needs images that are no part of the repository; the preset is planned above",

@@ -115,3 +115,25 @@ def test_words_for_who_does_not_see(opened):
     gaps = page.locator("nav a").evaluate_all("all => all.map(a => a.getBoundingClientRect().toJSON())")
     for one, other in pairwise(gaps):
         assert other["top"] > one["top"] or other["left"] - one["right"] >= 8
+
+
+def test_rows_of_compared_runs_are_sorted_by_a_click_and_filtered_by_words(opened):
+    page = opened("comparison", 1280, "light")
+    table = page.locator("table").last
+    column = table.locator("th").all_inner_texts().index("AUC")
+
+    def areas() -> list[float]:
+        cells = [row.locator("td").nth(column) for row in table.locator("tbody tr:visible").all()]
+        return [float(cell.get_attribute("data-key")) for cell in cells]
+
+    everything = areas()
+    head = table.locator("th").nth(column)
+    head.click()
+    assert areas() == sorted(everything) != everything
+    head.click()
+    assert areas() == sorted(everything, reverse=True)
+    page.get_by_role("searchbox").fill("KNN unknown")
+    found = [row.inner_text() for row in table.locator("tbody tr:visible").all()]
+    assert found
+    assert all("knn" in text and "unknown" in text for text in found)
+    assert len(found) < len(everything)

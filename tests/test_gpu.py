@@ -16,6 +16,8 @@ from detour.datasets import Labelled
 from detour.options.attacks import METHODS
 from detour.options.classifier import Training
 
+pytestmark = pytest.mark.slow
+
 CUDA = pytest.param(
     "cuda",
     marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")],

@@ -14,6 +14,8 @@ from detour import config, console, detectors, figures, folders, metrics, report
 from detour.spelling import shown
 from detour.store import Made
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["NA", "null", "08", "1e3", "True"]
 SEEN = ["nan", "16", "inf"]
 # What a page must not take for its own, and characters that it must not have.

@@ -453,6 +453,7 @@ def test_every_method_that_can_be_asked_for_is_there():
     assert set(get_args(Method)) == set(METHODS)
 
 
+@pytest.mark.slow
 def test_the_workflow_attacks_the_detector_where_it_is_asked_to(tmp_path):
     ran = Workflow(tmp_path / "on", copy.deepcopy(ON)).snakemake("--dry-run")
     assert ran.returncode == 0, ran.stdout

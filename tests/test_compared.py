@@ -273,6 +273,7 @@ def beside(copied, write_run, images, rng):
     return copied
 
 
+@pytest.mark.slow
 def test_the_rule_writes_what_the_command_does_and_again_when_a_run_has_changed(beside, tmp_path):
     ran = beside.snakemake("compare")
     assert ran.returncode == 0, ran.stdout

@@ -353,6 +353,37 @@ def test_what_a_training_says_is_said_of_its_detector_fold_and_case(run, made, t
         )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("method", "options", "trained"), [("fisher", {}, 3), ("mlp", {"hidden": 4, "epochs": 1}, 4)]
+)
+def test_cases_that_know_the_same_share_a_training_that_draws_nothing(
+    run, made, tmp_path, write_table, monkeypatch, method, options, trained
+):
+    """Both attacks of a family: the same is in training, and a detector that draws is another one all the same."""
+    sets = {"original": "original", "kin": "attack", "kin_too": "attack", "stranger": "attack"}
+    stores = {
+        kind: {name: getattr(run, kind)[of] for name, of in sets.items()}
+        for kind in ("distances", "activations")
+    }
+    run = Run(**stores, joint=run.joint)
+    role = np.select([np.arange(120) < 80, np.arange(120) < 100], ["train", "validation"], "test")
+    folds = write_table("folds", pd.DataFrame({"source": np.arange(120), "label": 0, "fold-0": role}))
+    kind, fitted = type(DETECTORS[method]()), []
+    fit = kind.fit
+    monkeypatch.setattr(kind, "fit", lambda *args, **seed: fitted.append(args) or fit(*args, **seed))
+    model, history = tmp_path / "model.pt", tmp_path / "history.zarr.zip"
+    detectors.train(
+        run, folds, model, history, options=asked.entry(method, "mine", **options), protocols=["known", "unknown"],
+        fold=0, seed=3, made=made, families={"kin": "one", "kin_too": "one", "stranger": "other"},
+    )  # fmt: skip
+    assert len(fitted) == trained
+    assert tables.read(history)["case"].unique().tolist() == ["all", "kin", "kin_too", "stranger"]
+    scores = [
+        detectors.load(model, f"unknown {name}").score(Versions(run, TEST)) for name in ("kin", "kin_too")
+    ]
+    assert (scores[0] == scores[1]).all() == (method == "fisher")
+
+
 def test_fisher_reads_the_decomposition_that_is_stored(run, references, made, tmp_path, monkeypatch):
     """The same scores to the last bit, and nothing is decomposed in the job."""
     train, validation, test = (Versions(run, part) for part in (TRAIN, VALIDATION, TEST))

@@ -60,6 +60,7 @@ def test_fisher_of_some_layers_reads_their_own_gaussian(copied):
     assert [re.sub(r"-[0-9a-f]{8}$", "-", name) for name in made] == ["joint-"]
 
 
+@pytest.mark.slow
 def test_hop_skip_jump_alone_is_told_of_the_dataset(copied):
     """So that no other attack is made again, whatever changes in the reference."""
     copied.settings["attacks"].append({"name": "hop", "method": "hop_skip_jump", "steps": 1, "samples": 2})

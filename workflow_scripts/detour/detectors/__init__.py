@@ -1,7 +1,7 @@
 """Detectors: tell adversarial from genuine images by what the earlier stages say of them."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -16,7 +16,7 @@ from detour.errors import InputError
 from detour.folds import sources
 from detour.options import detectors as catalogue
 from detour.options.detectors import Detector as Options
-from detour.protocols import ALL, Families, cases
+from detour.protocols import ALL, Case, Families, cases
 from detour.seeds import draw
 from detour.spelling import quoted
 from detour.store import ORIGINAL, Made
@@ -71,24 +71,21 @@ def train(
     sourced = {role: sources(folds, fold, role) for role in ("train", "validation")}
     fitted_states: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
+    # By what is known: to a detector that draws nothing, cases with the same in training are the same.
+    trained: dict[tuple[str, ...], tuple[dict[str, Any], list[dict[str, Any]]]] = {}
     with written(model) as path:
         of_controls = _families(run, controls or {}, controls)
         for case in cases(
             protocols, _families(run, run.attacks, families), of_controls, genuine=bool(controls)
         ):
             logger.info("%s: knows %s", case, ", ".join([*case.known, *case.genuine]))
-            sets = [ORIGINAL, *case.known, *case.genuine]
-            part = {role: Versions(run, found, sets) for role, found in sourced.items()}
-            fitted = detector(options)
-            drawn = int(draw(seed, str(case), fold).integers(2**31))
-            try:
-                passes = _history(fitted.fit(part["train"], part["validation"], seed=drawn))
-            except ValueError as error:
-                raise InputError(f"detector {name!r}, fold {fold}, seed {seed} ({case}): {error}") from error
-            fitted_states[str(case)] = fitted.state()
+            known = (*case.known, *case.genuine)
+            if options.seeded or known not in trained:
+                trained[known] = _trained(run, options, sourced, known, seed, fold, case)
+            fitted_states[str(case)], passes = trained[known]
             about = {"detector": name, "protocol": case.protocol, "case": case.name}
-            adversarial = part["validation"].adversarial
-            guessed = histories.guessed_auc(int((~adversarial).sum()), int(adversarial.sum()))
+            images = len(sourced["validation"])
+            guessed = histories.guessed_auc((1 + len(case.genuine)) * images, len(case.known) * images)
             found = [{**about, "seed": seed, "fold": fold, **row, "guessed_auc": guessed} for row in passes]
             rows += found
             if reason := histories.failure(found):
@@ -104,6 +101,21 @@ def train(
         states.save(path, model, saved, made, [*run.paths, folds])
     # After the model: a job that has lost it to a later start writes no history beside it.
     tables.write(history, pd.DataFrame(rows), made, [*run.paths, folds])
+
+
+def _trained(
+    run: Run, options: Options, sourced: Mapping[str, np.ndarray], known: Sequence[str],
+    seed: int, fold: int, case: Case,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:  # fmt: skip
+    """State and history of a new detector, fitted on the originals and on these versions of them."""
+    train, validation = (Versions(run, sourced[role], [ORIGINAL, *known]) for role in ("train", "validation"))
+    fitted = detector(options)
+    drawn = int(draw(seed, str(case), fold).integers(2**31))
+    try:
+        passes = _history(fitted.fit(train, validation, seed=drawn))
+    except ValueError as error:
+        raise InputError(f"detector {options.name!r}, fold {fold}, seed {seed} ({case}): {error}") from error
+    return fitted.state(), passes
 
 
 def _history(passes: Any) -> list[dict[str, Any]]:

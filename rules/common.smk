@@ -13,7 +13,7 @@ SCRIPTS = ROOT / "workflow_scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from detour import console
-from detour.handover import Handover, growing
+from detour.handover import SHARED, Handover, growing
 from detour.plan import REPRESENTATIVES, artefact, csv
 
 try:

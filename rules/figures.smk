@@ -14,6 +14,7 @@ for figure, job in PLAN.figures.items():
                 f"<run>/figures/{figure}.svg",
                 caption=f"../report/{figure}.rst",
                 category="Figures",
+                subcategory=PLAN.run.run,
                 labels={"figure": figure},
             ),
             pdf=f"<run>/figures/{figure}.pdf",

@@ -7,6 +7,7 @@ rule verdict:
             csv("outcomes"),
             caption="../report/outcomes.rst",
             category="Tables",
+            subcategory=PLAN.run.run,
             labels={"table": "outcomes"},
         ),
         verdicts=artefact("verdicts"),

@@ -83,6 +83,7 @@ PLANS = {
     ".venv/bin/snakemake figures --cores all --configfile my.yaml": {"figure_roc": 1, "report": 0},
     ".venv/bin/snakemake compare --cores all --configfile my.yaml": {"leaderboard": 1, "compare": 1, "report": 0},
     ".venv/bin/snakemake pngs --cores all --configfile my.yaml": {"png": 3, "attack": 2, "report": 0},
+    ".venv/bin/snakemake --cores all --configfile my.yaml --cache": MINE,
     ".venv/bin/snakemake --cores all --dry-run": {},
     ".venv/bin/snakemake --cores all --dry-run --rerun-triggers mtime input": {},
     ".venv/bin/snakemake --cores all --resources gpu=1": {},
@@ -96,6 +97,9 @@ PLANS = {
     " presets/three-seeds.yaml": {"train": 30},
     ".venv/bin/snakemake --cores 2 --configfile presets/image-folder.yaml presets/evaluation.yaml"
     " presets/three-seeds.yaml": {"train": 30},
+    ".venv/bin/snakemake --cores all --configfile presets/image-folder.yaml presets/unseen.yaml": {
+        "attack": 7, "control": 11, "train": 15,
+    },
     **{
         f".venv/bin/snakemake --cores all --configfile presets/image-folder.yaml presets/eps-{eps}.yaml": {"attack": 9}
         for eps in (2, 4, 8, 16)

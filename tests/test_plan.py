@@ -11,6 +11,7 @@ import pytest
 import asked
 from conftest import INTERPRETER, ROOT, SMALL
 from detour import code, config
+from detour.handover import SHARED, text
 from detour.options import detectors
 from detour.plan import Plan
 
@@ -93,6 +94,19 @@ def reruns(before: dict, after: dict) -> set[str]:
         if before.get(path) != made_of or again & {made_with(source) for source in read(made_of[0])}:
             again.add(path)
     return again
+
+
+@pytest.mark.parametrize("settings", [SMALL, EVERY], ids=["small", "every method"])
+def test_no_two_jobs_of_a_run_are_one_to_a_cache(settings):
+    """Snakemake's cache takes jobs for equal that run and are told the same, and read of equal jobs."""
+    jobs = [job for _, job in planned(settings).jobs()]
+    assert len({(job.script, text(job.told), tuple(sorted(read(job)))) for job in jobs}) == len(jobs)
+
+
+def test_what_a_run_is_called_is_told_to_no_job_whose_artefacts_runs_share():
+    one, other = (planned(EVERY | {"run": run}).jobs() for run in ("one", "other"))
+    told = {job.script for (_, job), (_, same) in zip(one, other, strict=True) if job != same}
+    assert not told & set(SHARED)
 
 
 def assert_reruns(pattern: str, before: dict, after: dict) -> None:

@@ -89,7 +89,7 @@ def test_every_artefact_is_there_and_says_what_made_it(finished):
         attributes = store.read(path).attrs
         assert {"settings", "code", "threads", "sources", "versions"} <= set(attributes)
         for name, digest in attributes["sources"].items():
-            assert digest == store.digest(finished.results.parent / name)
+            assert digest == store.digest(finished.results / name)
     assert not list(finished.results.rglob(".part-*"))
     table = finished.table("scores")
     assert not table.duplicated(list(table.columns.drop(["adversarial", "score"]))).any()

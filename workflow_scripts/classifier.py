@@ -3,6 +3,7 @@ from detour.options.classifier import Training
 from job import begin
 
 settings, made = begin(snakemake)
+settings.pop("content")
 if "training" in settings:
     settings["training"] = Training(**settings["training"])
     settings["dataset"] = datasets.dataset(settings["dataset"])

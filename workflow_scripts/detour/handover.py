@@ -15,6 +15,12 @@ Resource = Callable[[Wildcards, int], int]
 # Wildcards that are numbers.
 NUMBERS = ("shard", "seed", "fold")
 
+# Scripts whose artefacts say nothing of the run that they are of, so that runs can share them.
+SHARED = (
+    "classifier.py", "image.py", "attack.py", "control.py", "activation.py", "reference_activation.py",
+    "medoid.py", "gaussian.py", "distance.py", "neighbour.py", "squeeze.py", "preprocess.py", "train.py",
+)  # fmt: skip
+
 
 class Handover:
     """What a plan says of the job of a stage.

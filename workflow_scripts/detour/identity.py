@@ -14,10 +14,13 @@ STAGES = (
 
 
 def identity(path: str | Path) -> str:
-    """Which artefact a file is: its path under `results/`, the run first; elsewhere its folder and name."""
+    """Which artefact a file is: its path under `results/{run}/`; elsewhere its folder and name.
+
+    The run has no part in it, so that runs can share what is equal.
+    """
     parts = Path(path).absolute().parts
     below = [i for i, part in enumerate(parts[:-1]) if part == "results" and not _named_so(parts, i)]
-    return "/".join(parts[below[-1] + 1 :] if below else parts[-2:])
+    return "/".join(parts[below[-1] + 2 :] if below else parts[-2:])
 
 
 def _named_so(parts: Sequence[str], i: int) -> bool:

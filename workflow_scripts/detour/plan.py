@@ -227,6 +227,7 @@ class Plan:
         section, run = self.run.classifier, self.run
         told = section.model_dump(exclude={"layers", "training"})
         told |= {"outputs": section.classes, "classes": len(run.dataset.classes)}
+        told["content"] = self.contents["weights"]
         if section.weights in ("untrained", "train"):
             told["seed"] = run.seed
         if section.weights == "train":
@@ -559,8 +560,7 @@ class Plan:
 
     @cached_property
     def _settings(self) -> dict[str, str]:
-        places = {path.replace("<run>", self.run.run, 1): job for path, job in self.makers.items()}
-        return {path: asked(job.told) for path, job in places.items()}
+        return {path.removeprefix("<run>/"): asked(job.told) for path, job in self.makers.items()}
 
     @cached_property
     def makers(self) -> dict[str, Job]:

@@ -237,8 +237,8 @@ def check(path: str | Path, *, contents: bool = False) -> None:
             raise zipfile.BadZipFile(f"Bad CRC-32 for {entry!r}")
     if says != identity(path):
         raise InputError(
-            f"{path}: says that it is {says}, expected {identity(path)}: another file was put in its place,"
-            " or a run was renamed; delete it and run again"
+            f"{path}: says that it is {says}, expected {identity(path)}: another file was put in its place;"
+            " delete it and run again"
         )
 
 

@@ -243,6 +243,8 @@ def test_snakemake_s_own_report_has_the_captions(copied):
     figures = [path.stem for path in (copied.results / "figures").glob("*.svg")]
     for caption in ("workflow", "page", "summary", "metrics", "outcomes", *figures):
         assert (ROOT / f"report/{caption}.rst").read_text().strip()[:40] in text, caption
+    # Under the run, which tells the runs of two modules apart.
+    assert '"Tables": {"small": [' in text
 
 
 def test_conda_environments_hold_what_is_locked():

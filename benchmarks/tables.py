@@ -40,6 +40,7 @@ def measured(metrics: pd.DataFrame, summary: pd.DataFrame) -> Iterator[Table]:
     """Tables of the report, and its summary in one for each figure; some have no rows."""
     yield tabulated.by_attack(metrics, "known")
     yield tabulated.by_attack(metrics, "unknown")
+    yield unseen(metrics, "auc", AREA, "AUC, unknown, successful")
     yield tabulated.populations(metrics)
     headline = summary[summary["population"] == ALL]
     auc, worst = (headline[headline["measure"] == measure] for measure in ("auc", "worst"))
@@ -54,10 +55,18 @@ def measured(metrics: pd.DataFrame, summary: pd.DataFrame) -> Iterator[Table]:
     rates = [float(name.removeprefix("fpr@")) for name in flagging]
     for rate in [RATE] if RATE in rates else rates:
         yield tabulated.operating(metrics, rate, ["noise"], "precision")
+        yield unseen(metrics, f"tpr@{rate}", SHARE, f"unknown, successful flagged at {rate:.0%}")
         yield harmless(metrics, rate)
     best = auc[auc["protocol"] == "known"].nlargest(1, "value")
     for detector in dict.fromkeys([first, *best["detector"]]):
         yield tabulated.transfer(metrics, detector)
+
+
+def unseen(metrics: pd.DataFrame, measure: str, form: str, title: str) -> Table:
+    """A measure of the attacks that succeeded, each by detectors that know none of its family."""
+    wanted = {"protocol": "unknown", "population": "successful", "originals": ALL, "measure": measure}
+    rows = metrics[(metrics[list(wanted)] == pd.Series(wanted)).all(axis=1)]
+    return crossed(rows, "attack", form, detector=title)
 
 
 def harmless(metrics: pd.DataFrame, rate: float) -> Table:

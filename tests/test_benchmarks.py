@@ -210,6 +210,10 @@ def test_there_are_tables_of_any_run(tmp_path, write_table, rng, which):
     assert ("AUC less one's" in written) == (len(asked["detectors"]) > 1)
     for protocol in ("known", "unknown"):
         assert (f"| AUC, {protocol}" in written) == (protocol in asked["protocols"])
+    assert ("| AUC, unknown, successful" in written) == ("unknown" in asked["protocols"])
+    assert ("| unknown, successful flagged at 5%" in written) == (
+        "unknown" in asked["protocols"] and asked["fpr"] == [0.05]
+    )
     assert ("one trained on" in written) == ("transfer" in asked["protocols"])
     assert ("known, threshold for 5%" in written) == (
         "known" in asked["protocols"] and asked["fpr"] == [0.05]

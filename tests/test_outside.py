@@ -180,6 +180,11 @@ def test_what_cannot_be_called_is_told_before_any_job(mine, in_this_process, nam
 DETECTORS = {
     "neighbours of nobody": (DETECTOR.replace('["distances"]', '["neighbours"]'), "{}", r"detector.py:Far.nearest: found None, expected the number of neighbours, at least 1"),
     "fewer than none": (DETECTOR.replace("reads =", "nearest = -1\n    reads ="), "{}", "detector.py:Far.nearest: found -1"),
+    "squeezed by nothing": (DETECTOR.replace('["distances"]', '["squeezed"]'), "{}", r"detector.py:Far.squeezers: found None, expected bits \(1 to 8\), median"),
+    "squeezed by something else": (DETECTOR.replace("reads = [", "squeezers = {'blur': 3}\n    reads = ['squeezed', "), "{}", r"detector.py:Far.squeezers: found .*blur"),
+    "squeezed and not read": (DETECTOR.replace("reads =", "squeezers = {'bits': 3}\n    reads ="), "{}", r"detector.py:Far.squeezers: found .*bits"),
+    "moved by nothing": (DETECTOR.replace('["distances"]', '["preprocessed"]'), "{}", r"detector.py:Far.step: found None, expected a size in pixels of 255"),
+    "moved back": (DETECTOR.replace("reads = [", "step = -1\n    reads = ['preprocessed', "), "{}", r"detector.py:Far.step: found -1"),
     "no measure": (DETECTOR.replace("reads =", "measure = ('mean', 'l2')\n    reads ="), "{}", r"detector.py:Far.measure: found \('mean', 'l2'\), expected medoid or"),
     "reads": (DETECTOR.replace('"distances"]', '"distance"]'), "{}", r"detector.py:Far.reads: found \['distance'\], expected"),
     "methods": ("class Far:\n    reads = ['distances']\n", "{}", "detector.py:Far has no fit, score, state, restored"),
@@ -197,6 +202,18 @@ def test_what_is_no_detector_is_told_before_any_job(mine, in_this_process, name)
     forget()
     with pytest.raises(ConfigError, match=rf"detectors\[0\]: {expected}"):
         config.load(settings(detectors=[FAR | {"options": eval(options)}]))
+
+
+def test_a_detector_has_images_squeezed_and_moved_as_it_asks(mine, in_this_process):
+    reads = "reads = ['squeezed', 'preprocessed']\n    squeezers = {'bits': 3}\n    step = 1.5"
+    (mine / "detector.py").write_text(DETECTOR.replace('reads = ["distances"]', reads))
+    forget()
+    found = planned(settings(detectors=[FAR]))
+    assert found.squeeze("original").told.items() >= {"bits": [3], "median": []}.items()
+    assert found.preprocess("original").told["magnitudes"] == [1.5]
+    assert {"squeezed", "preprocessed"} <= set(found.train("far", 0, 0).reads)
+    made = {path for path, _ in found.jobs()}
+    assert {"<run>/squeezed/step.zarr.zip", "<run>/preprocessed/step.zarr.zip"} <= made
 
 
 def test_code_is_asked_once_for_as_long_as_it_means_the_same(mine, monkeypatch):

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 METHODS = ("fit", "score", "state", "restored")
 
 # What it can read of a run; the joint Gaussian is made for layers that an entry of this project names.
-Read = Literal["distances", "activations", "neighbours", "gaussians"]
+Read = Literal["distances", "activations", "neighbours", "squeezed", "preprocessed", "gaussians"]
+
+# What is read only where it is asked for, by the attribute that asks.
+ASKED = {"nearest": "neighbours", "squeezers": "squeezed", "step": "preprocessed"}
 
 
 def made(options: Outside) -> "Detector":
@@ -28,8 +31,9 @@ def described(options: Outside) -> dict[str, Any]:
     """What the workflow has to know of it before any job, from attributes of the detector.
 
     Those are `reads` (required), `seeded` (False: it draws nothing, and is trained with the first seed
-    alone), `nearest` (0: the number of nearest reference images that it asks for) and `measure` (the paper's:
-    representative and metric of the distances).
+    alone), `nearest` (0: the number of nearest reference images that it asks for), `squeezers` ({}: what
+    images are squeezed by), `step` (0: by how much pixels are moved before it looks, see
+    `detour.preprocessed`) and `measure` (the paper's: representative and metric of the distances).
 
     Raises
     ------
@@ -66,16 +70,30 @@ class _Said(BaseModel):
     nearest: int = Field(
         0,
         strict=True,
+        ge=0,
         validate_default=True,
         description="the number of neighbours, at least 1 where it `reads` them, 0 elsewhere",
+    )
+    squeezers: dict[Literal["bits", "median"], Annotated[int, Field(ge=1, le=15)]] = Field(
+        {},
+        validate_default=True,
+        description="bits (1 to 8), median (1 to 15) or both where it `reads` squeezed, none elsewhere",
+    )
+    step: float = Field(
+        0,
+        ge=0,
+        le=255,
+        allow_inf_nan=False,
+        validate_default=True,
+        description="a size in pixels of 255, above 0 where it `reads` preprocessed, 0 elsewhere",
     )
     measure: tuple[Literal["medoid", "centroid"], Literal["l2", "cosine"]] = Field(
         ("medoid", "l2"), description="medoid or centroid, and l2 or cosine"
     )
 
-    @field_validator("nearest")
+    @field_validator(*ASKED)
     @classmethod
-    def _of_neighbours(cls, nearest: int, info: ValidationInfo) -> int:
-        if nearest < 0 or ("neighbours" in info.data.get("reads", ())) != (nearest > 0):
+    def _as_it_reads(cls, asked: Any, info: ValidationInfo) -> Any:
+        if (ASKED[str(info.field_name)] in info.data.get("reads", ())) != bool(asked):
             raise ValueError
-        return nearest
+        return asked

@@ -188,6 +188,14 @@ class Outside(Detector):
         return self._said["nearest"]
 
     @property
+    def squeezers(self) -> dict[str, int]:
+        return self._said.get("squeezers", {})
+
+    @property
+    def step(self) -> float:
+        return self._said.get("step", 0)
+
+    @property
     def measure(self) -> tuple[str, str]:
         representative, metric = self._said["measure"]
         return representative, metric

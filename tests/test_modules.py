@@ -61,6 +61,19 @@ def test_two_modules_and_a_rule_of_one_s_own_are_planned(caller):
     assert jobs["first_attack"] == jobs["second_attack"] == jobs["both"] == "1"
 
 
+@pytest.mark.slow
+def test_two_modules_share_what_is_equal(caller, monkeypatch):
+    (caller / "cache").mkdir()
+    monkeypatch.setenv("SNAKEMAKE_OUTPUT_CACHE", str(caller / "cache"))
+    ran = snakemake(caller, "--cores", "2", "--cache")
+    assert ran.returncode == 0, ran.stdout
+    first, second = caller / "results/first", caller / "below/results/second"
+    for path in ("classifier.pt", "images/original.zarr.zip", "activations/original.zarr.zip"):
+        assert (first / path).is_symlink()
+        assert (first / path).samefile(second / path)
+    assert (caller / "both.csv").read_text().count("step") > 0
+
+
 @pytest.mark.parametrize("name", ["run", "results"])
 def test_paths_that_a_module_sets_are_refused_with_the_reason(caller, name):
     """They would move artefacts away from what they are checked by, or nothing at all."""

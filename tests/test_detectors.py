@@ -375,6 +375,7 @@ def test_cases_that_know_the_same_share_a_training_that_draws_nothing(
     detectors.train(
         run, folds, model, history, options=asked.entry(method, "mine", **options), protocols=["known", "unknown"],
         fold=0, seed=3, made=made, families={"kin": "one", "kin_too": "one", "stranger": "other"},
+        seeded=METHODS[method].seeded,
     )  # fmt: skip
     assert len(fitted) == trained
     assert tables.read(history)["case"].unique().tolist() == ["all", "kin", "kin_too", "stranger"]

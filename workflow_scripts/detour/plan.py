@@ -374,6 +374,7 @@ class Plan:
             **self._protocols(self.controls if entry.controls else {}),
             "fold": fold,
             "seed": seed,
+            "seeded": entry.seeded,
             "threads": 1,
         }
         reads = self.read_by(detector, training=True) | {"folds": artefact("folds")}

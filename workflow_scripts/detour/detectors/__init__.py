@@ -48,7 +48,7 @@ def detector(options: Options) -> Detector:
 def train(
     run: Run, folds: str | Path, model: str | Path, history: str | Path, *,
     options: Options, protocols: Sequence[str], fold: int, seed: int, made: Made,
-    families: Families | None = None, controls: Families | None = None,
+    families: Families | None = None, controls: Families | None = None, seeded: bool = True,
 ) -> None:  # fmt: skip
     """Fit the detectors that protocols ask for on a fold, and write their states and histories.
 
@@ -66,12 +66,14 @@ def train(
         Families of the controls that are in training, as genuine images.
     seed
         Of what the detectors draw, in every fold and case something else.
+    seeded
+        Whether they draw; if not, cases that know the same have the same detector.
     """
     name = options.name
     sourced = {role: sources(folds, fold, role) for role in ("train", "validation")}
     fitted_states: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
-    # By what is known: to a detector that draws nothing, cases with the same in training are the same.
+    # By what is known.
     trained: dict[tuple[str, ...], tuple[dict[str, Any], list[dict[str, Any]]]] = {}
     with written(model) as path:
         of_controls = _families(run, controls or {}, controls)
@@ -80,7 +82,7 @@ def train(
         ):
             logger.info("%s: knows %s", case, ", ".join([*case.known, *case.genuine]))
             known = (*case.known, *case.genuine)
-            if options.seeded or known not in trained:
+            if seeded or known not in trained:
                 trained[known] = _trained(run, options, sourced, known, seed, fold, case)
             fitted_states[str(case)], passes = trained[known]
             about = {"detector": name, "protocol": case.protocol, "case": case.name}

@@ -1,5 +1,7 @@
+import os
 import re
 
+from snakemake.caching import LOCATION_ENVVAR
 from snakemake.caching.rule import RuleCache
 from snakemake.utils import min_version
 
@@ -58,6 +60,12 @@ wildcard_constraints:
 # Here, and not by `cache:` in each rule: of that Snakemake warns at every start without --cache, and it allows such rules
 # no benchmark.
 if workflow.enable_cache:
+    place = os.environ.get(LOCATION_ENVVAR, "")
+    if "://" not in place and not Path(place or "-").is_dir():
+        raise WorkflowError(
+            f"--cache: found {place!r} in the environment variable {LOCATION_ENVVAR}, expected a folder that is there,"
+            " in which runs share what is equal"
+        )
     for made in workflow.rules:
         if made.script in [f"../workflow_scripts/{script}" for script in SHARED]:
             made.cache, made._benchmark = RuleCache.from_rule(made, True), None

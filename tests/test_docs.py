@@ -97,8 +97,11 @@ PLANS = {
     " presets/three-seeds.yaml": {"train": 30},
     ".venv/bin/snakemake --cores 2 --configfile presets/image-folder.yaml presets/evaluation.yaml"
     " presets/three-seeds.yaml": {"train": 30},
+    ".venv/bin/snakemake --cores all --configfile presets/image-folder.yaml presets/damage.yaml": {
+        "attack": 3, "control": 37, "train": 20, "adapt": 2,
+    },
     ".venv/bin/snakemake --cores all --configfile presets/image-folder.yaml presets/unseen.yaml": {
-        "attack": 7, "control": 11, "train": 15,
+        "attack": 7, "control": 10, "train": 15,
     },
     **{
         f".venv/bin/snakemake --cores all --configfile presets/image-folder.yaml presets/eps-{eps}.yaml": {"attack": 9}
@@ -259,7 +262,8 @@ def ran(words: list[str], folder: Path) -> str:
 @pytest.mark.parametrize(
     "command", [c if c in FIRST else pytest.param(c, marks=pytest.mark.slow) for c in PLANS]
 )
-def test_a_command_of_snakemake_plans_what_the_page_says(command, request):
+def test_a_command_of_snakemake_plans_what_the_page_says(command, request, tmp_path, monkeypatch):
+    monkeypatch.setenv("SNAKEMAKE_OUTPUT_CACHE", str(tmp_path))
     folder = request.getfixturevalue(
         "with_data" if ("image-folder" in command or "imagenet" in command) else "reader"
     )

@@ -18,6 +18,15 @@ EQUAL = [
 OWN = ["images/step.zarr.zip", "activations/step.zarr.zip", DISTANCES]
 
 
+@pytest.mark.parametrize("place", [{}, {"SNAKEMAKE_OUTPUT_CACHE": "nowhere"}])
+def test_a_cache_needs_a_folder(tmp_path, place):
+    ran = Workflow(tmp_path / "project", LEAN).snakemake("--dry-run", "--cache", **place)
+    assert ran.returncode == 1
+    assert "--cache: found '" in ran.stdout
+    assert "SNAKEMAKE_OUTPUT_CACHE, expected a folder that is there" in ran.stdout
+    assert "Traceback" not in ran.stdout
+
+
 @pytest.mark.slow
 def test_a_run_with_another_eps_computes_no_classifier_reference_or_medoid_again(tmp_path):
     folder = tmp_path / "cache"

@@ -100,6 +100,9 @@ PLANS = {
     ".venv/bin/snakemake --cores all --configfile presets/image-folder.yaml presets/damage.yaml": {
         "attack": 3, "control": 37, "train": 20, "adapt": 2,
     },
+    ".venv/bin/snakemake --cores all --configfile presets/image-folder.yaml presets/damage.yaml presets/weak.yaml": {
+        "attack": 6, "control": 37, "train": 20, "adapt": 0,
+    },
     ".venv/bin/snakemake --cores all --configfile presets/image-folder.yaml presets/unseen.yaml": {
         "attack": 7, "control": 10, "train": 15,
     },

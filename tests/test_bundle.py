@@ -374,8 +374,8 @@ def test_a_damaged_or_missing_file_is_named(copied, name):
 
 def test_a_bundle_of_another_format_is_refused(copied):
     manifest = json.loads((copied / "manifest.json").read_text())
-    (copied / "manifest.json").write_text(json.dumps(manifest | {"format": 3, "detour": "9.0"}))
-    with pytest.raises(detour.DetourError, match=r"is of format 3 \(detour 9.0\), expected 2; read it with"):
+    (copied / "manifest.json").write_text(json.dumps(manifest | {"format": 4, "detour": "9.0"}))
+    with pytest.raises(detour.DetourError, match=r"is of format 4 \(detour 9.0\), expected 3; read it with"):
         Detector.load(copied)
 
 

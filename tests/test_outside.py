@@ -21,6 +21,7 @@ from detour import attacks, code, config, handover, images, methods, outside, pn
 from detour.attacks import adversarial
 from detour.classifiers import Classifier
 from detour.config import ConfigError
+from detour.detector import Detector
 from detour.errors import InputError, RunError
 from test_plan import ATTACKED, JUDGED, SCORED, assert_reruns, planned
 from test_reruns import plan
@@ -180,8 +181,9 @@ def test_what_cannot_be_called_is_told_before_any_job(mine, in_this_process, nam
 DETECTORS = {
     "neighbours of nobody": (DETECTOR.replace('["distances"]', '["neighbours"]'), "{}", r"detector.py:Far.nearest: found None, expected the number of neighbours, at least 1"),
     "fewer than none": (DETECTOR.replace("reads =", "nearest = -1\n    reads ="), "{}", "detector.py:Far.nearest: found -1"),
-    "squeezed by nothing": (DETECTOR.replace('["distances"]', '["squeezed"]'), "{}", r"detector.py:Far.squeezers: found None, expected bits \(1 to 8\), median"),
+    "squeezed by nothing": (DETECTOR.replace('["distances"]', '["squeezed"]'), "{}", r"detector.py:Far.squeezers: found None, expected bits \(1 to 7\), median"),
     "squeezed by something else": (DETECTOR.replace("reads = [", "squeezers = {'blur': 3}\n    reads = ['squeezed', "), "{}", r"detector.py:Far.squeezers: found .*blur"),
+    "squeezed by nothing at all": (DETECTOR.replace("reads = [", "squeezers = {'bits': 8}\n    reads = ['squeezed', "), "{}", r"detector.py:Far.squeezers: found .*bits"),
     "squeezed and not read": (DETECTOR.replace("reads =", "squeezers = {'bits': 3}\n    reads ="), "{}", r"detector.py:Far.squeezers: found .*bits"),
     "moved by nothing": (DETECTOR.replace('["distances"]', '["preprocessed"]'), "{}", r"detector.py:Far.step: found None, expected a size in pixels of 255"),
     "moved back": (DETECTOR.replace("reads = [", "step = -1\n    reads = ['preprocessed', "), "{}", r"detector.py:Far.step: found -1"),
@@ -464,6 +466,49 @@ def test_errors_of_several_strengths_are_told_at_the_entry_that_was_written():
 def test_unknown_needs_attacks_of_two_families():
     with pytest.raises(ConfigError, match=r"protocols\[0\]: found 'unknown', .* all are of 'fgsm'"):
         config.load(settings(attacks=[{"name": "a", "method": "fgsm", "eps": [2, 4]}], protocols=["unknown"]))
+
+
+WAVERING = """
+from sklearn.metrics import roc_auc_score
+import numpy as np
+
+
+class Wavering:
+    reads = ["activations", "squeezed"]
+    squeezers = {"bits": 3}
+
+    def fit(self, train, validation, seed):
+        return [{"validation_auc": roc_auc_score(validation.adversarial, self.score(validation))}]
+
+    def score(self, versions):
+        return np.abs(versions.logits - versions.squeezed("bits", 3)).sum(1).astype(float)
+
+    def state(self):
+        return {}
+
+    def restored(self, state):
+        return self
+"""
+
+
+@pytest.mark.slow
+def test_a_bundle_of_a_detector_from_outside_squeezes_new_images(tmp_path, monkeypatch):
+    wavering = {"name": "wavering", "method": "wavering.py:Wavering"}
+    workflow = Workflow(
+        tmp_path / "run", settings(detectors=[wavering], attacks=SMALL["attacks"][:1], seeds=[0])
+    )
+    (workflow.folder / "wavering.py").write_text(WAVERING)
+    ran = workflow.snakemake("bundles", "results/small/summary.csv")
+    assert ran.returncode == 0, ran.stdout
+    monkeypatch.chdir(workflow.folder)
+    bundle = Detector.load(
+        workflow.results / "detectors/wavering/bundle", device="cpu", trusted=["wavering.py:Wavering"]
+    )
+    table = workflow.table("scores")
+    for name in ("original", "step"):
+        images = store.read(workflow.results / f"images/{name}.zarr.zip")["images"][:]
+        rows = table[(table["set"] == name) & (table["role"] == "test")]
+        np.testing.assert_allclose(bundle.seen(images).scores[rows["source"], 0], rows["score"], rtol=1e-5)
 
 
 @pytest.mark.slow

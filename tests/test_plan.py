@@ -107,6 +107,7 @@ def test_what_a_run_is_called_is_told_to_no_job_whose_artefacts_runs_share():
     one, other = (planned(EVERY | {"run": run}).jobs() for run in ("one", "other"))
     told = {job.script for (_, job), (_, same) in zip(one, other, strict=True) if job != same}
     assert not told & set(SHARED)
+    assert set(SHARED) <= {job.script for _, job in planned(EVERY).jobs()}
 
 
 def assert_reruns(pattern: str, before: dict, after: dict) -> None:

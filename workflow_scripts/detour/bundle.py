@@ -23,13 +23,12 @@ from detour import artefacts, code, methods, states, store, tables, typical
 from detour.classifiers import sha256
 from detour.datasets import Known
 from detour.errors import InputError, of
-from detour.options import detectors as catalogue
 from detour.protocols import ALL
 from detour.spelling import quoted
 from detour.store import ORIGINAL, Made
 
 # Of what is in a bundle and where; a bundle of another is not read.
-FORMAT = 2
+FORMAT = 3
 
 MANIFEST, ABOUT, CARD = "manifest.json", "about.json", "README.md"
 NETWORK, CLASSES, FOLDS = "network.safetensors", "classes.safetensors", "folds.safetensors"
@@ -47,8 +46,8 @@ def write(
     references: Sequence[str | Path], models: Sequence[str | Path], scores: Sequence[str | Path],
     summary: str | Path, gaussians: Sequence[str | Path] = (), squeezed: Sequence[str | Path] = (),
     preprocessed: Sequence[str | Path] = (), dataset: Known, detector: dict[str, Any], reads: list[str],
-    layers: list[str], searched: list[str], outside: list[str], made: Made,
-    adaptive: str | Path | None = None, **settings: Any,
+    layers: list[str], searched: list[str], squeezers: dict[str, int], step: float, outside: list[str],
+    made: Made, adaptive: str | Path | None = None, **settings: Any,
 ) -> None:  # fmt: skip
     """Put a detector into a folder.
 
@@ -74,6 +73,8 @@ def write(
         What it reads of a run.
     searched
         Layers at which it looks for neighbours.
+    squeezers, step
+        How it has images squeezed or moved before it looks at them.
     outside
         References of code from outside that it needs.
     adaptive
@@ -97,8 +98,7 @@ def write(
     # New images are pre-processed by them, too.
     whole = not {"gaussians", "preprocessed"}.isdisjoint(reads)
     examples, names = typical.examples(references, medoids, dataset)
-    options = catalogue.detector(detector)
-    genuine = typical.genuine(activations, medoids, options, squeezed, preprocessed)
+    genuine = typical.genuine(activations, medoids, squeezers, step, squeezed, preprocessed)
     copied = references if searched else []
     name = detector["name"]
     rows = tables.read(summary)
@@ -114,6 +114,8 @@ def write(
         "reads": reads,
         "layers": layers,
         "searched": searched,
+        "squeezers": squeezers,
+        "step": step,
         "references": len(copied),
         "examples": names,
         "network": {key: value for key, value in saved.items() if key != "state"},

@@ -252,7 +252,8 @@ class Detector:
         for found in activations.record(self._classifier, self.layers, kept()):
             pixels = waiting.popleft()
             by_squeezer = partial(squeezed.logits, self._classifier, pixels)
-            more = further(self._options, by_squeezer, partial(self._confidences, pixels))
+            asked = self.bundle.about["squeezers"], self.bundle.about["step"]
+            more = further(*asked, by_squeezer, partial(self._confidences, pixels))
             yield Recorded(self.bundle, found | more)
 
     def _confidences(self, pixels: np.ndarray, magnitude: float) -> np.ndarray:

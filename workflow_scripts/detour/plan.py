@@ -404,6 +404,8 @@ class Plan:
             "layers": self.layers,
             "searched": (entry.compared or self.layers) if entry.nearest else [],
             "reads": entry.reads,
+            "squeezers": entry.squeezers,
+            "step": entry.step,
             "preprocessing": self.run.dataset.preprocessing,
             # Without what changes nothing in it.
             "config": self.run.model_dump(exclude={"dask", "figures", "adaptive", "compare"}),

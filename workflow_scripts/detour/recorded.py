@@ -66,7 +66,7 @@ class Recorded(Versions):
 
     def preprocessed(self, magnitude: float) -> np.ndarray:
         """Mahalanobis confidences float64 [m, L], see `detour.preprocessed.confidences`."""
-        return self.found[f"{PREPROCESSED}{magnitude}"]
+        return self.found[f"{PREPROCESSED}{magnitude:g}"]
 
     @property
     def layers(self) -> list[str]:

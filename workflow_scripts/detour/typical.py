@@ -1,6 +1,6 @@
 """Typical: what genuine images of each class are like, by which a bundle explains what is said of others."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,6 @@ from detour.datasets import Known
 from detour.detectors.versions import Run, Versions
 from detour.distances import distances
 from detour.medoids import classes_by_rows
-from detour.options.detectors import Detector
 from detour.spelling import shown
 from detour.store import ORIGINAL
 
@@ -26,12 +25,15 @@ SQUEEZED, PREPROCESSED, MEDIAN = "squeezed/", "preprocessed/", "median/"
 
 
 def further(
-    options: Detector, squeezed: Callable[[str, int], np.ndarray], preprocessed: Callable[[float], np.ndarray]
-) -> dict[str, np.ndarray]:
+    squeezers: Mapping[str, int], step: float,
+    squeezed: Callable[[str, int], np.ndarray], preprocessed: Callable[[float], np.ndarray],
+) -> dict[str, np.ndarray]:  # fmt: skip
     """What a detector reads of images beside their activations, if it looks at them again.
 
     Parameters
     ----------
+    squeezers, step
+        As it asks for, see `detour.options.detectors.Detector`.
     squeezed, preprocessed
         What gives it, as the methods of `detour.detectors.versions.Versions`.
 
@@ -40,14 +42,14 @@ def further(
     dict
         `squeezed/SQUEEZER` float32 [m, C], and `preprocessed/MAGNITUDE` float64 [m, L].
     """
-    found = {f"{SQUEEZED}{name}-{by}": squeezed(name, by) for name, by in options.squeezers.items()}
-    if options.step:
-        found[f"{PREPROCESSED}{options.step}"] = preprocessed(options.step)
+    found = {f"{SQUEEZED}{name}-{by}": squeezed(name, by) for name, by in squeezers.items()}
+    if step:
+        found[f"{PREPROCESSED}{step:g}"] = preprocessed(step)
     return found
 
 
 def genuine(
-    activations: str | Path, medoids: Sequence[str | Path], options: Detector,
+    activations: str | Path, medoids: Sequence[str | Path], squeezers: Mapping[str, int], step: float,
     squeezed: Sequence[str | Path] = (), preprocessed: Sequence[str | Path] = (),
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """The paths of the test images that are classified right, and of each class the image in their middle.
@@ -60,8 +62,8 @@ def genuine(
         The store of the original test images.
     medoids
         Stores by layer.
-    options
-        The detector's.
+    squeezers, step
+        As the detector asks for.
     squeezed, preprocessed
         The store of the original test images, where the detector reads it.
 
@@ -90,7 +92,7 @@ def genuine(
     stores = Run.of(activations=[activations], squeezed=squeezed, preprocessed=preprocessed)
     medians = Versions(stores, middle, [ORIGINAL])
     found = {name: group[name][:][middle] for name in names}
-    found |= further(options, medians.squeezed, medians.preprocessed)
+    found |= further(squeezers, step, medians.squeezed, medians.preprocessed)
     return {"class": c, "path": path} | {f"{MEDIAN}{name}": x for name, x in found.items()}
 
 

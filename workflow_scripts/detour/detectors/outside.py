@@ -3,7 +3,16 @@
 import inspect
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    with_config,
+)
+from typing_extensions import TypedDict
 
 from detour import methods
 from detour.errors import InputError
@@ -60,6 +69,14 @@ def described(options: Outside) -> dict[str, Any]:
         ) from None
 
 
+@with_config(ConfigDict(extra="forbid"))
+class Squeezers(TypedDict, total=False):
+    """Ways of squeezing that change something, as `feature_squeezing` has them."""
+
+    bits: Annotated[int, Field(ge=1, le=7)]
+    median: Annotated[int, Field(ge=2, le=15)]
+
+
 class _Said(BaseModel):
     """Attributes of a detector."""
 
@@ -74,10 +91,10 @@ class _Said(BaseModel):
         validate_default=True,
         description="the number of neighbours, at least 1 where it `reads` them, 0 elsewhere",
     )
-    squeezers: dict[Literal["bits", "median"], Annotated[int, Field(ge=1, le=15)]] = Field(
+    squeezers: Squeezers = Field(
         {},
         validate_default=True,
-        description="bits (1 to 8), median (1 to 15) or both where it `reads` squeezed, none elsewhere",
+        description="bits (1 to 7), median (2 to 15) or both where it `reads` squeezed, none elsewhere",
     )
     step: float = Field(
         0,

@@ -189,6 +189,7 @@ class Outside(Detector):
 
     @property
     def squeezers(self) -> dict[str, int]:
+        # What was remembered of a class may be of before one could ask for these.
         return self._said.get("squeezers", {})
 
     @property

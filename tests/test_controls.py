@@ -69,6 +69,12 @@ def test_a_control_without_strength_changes_nothing(images, method):
         assert np.abs(found.astype(int) - images).max() <= (1 if method == "gamma" else 0)
 
 
+def test_images_that_shrink_to_one_pixel_have_its_colour(images):
+    found = changed(images, "rescale", factor=0.01)
+    assert (found == found[:, :, :1, :1]).all()
+    np.testing.assert_allclose(found[:, :, 0, 0], images.mean((2, 3)), atol=0.5)
+
+
 def _jpeg(image):
     encoded = encode_jpeg(torch.from_numpy(image), quality=50)
     return decode_jpeg(encoded).numpy()

@@ -291,6 +291,10 @@ def test_a_dataset_that_cannot_be_used_is_refused_by_what_was_found(mine, kind):
         described(validated(mine(source)))
 
 
+def test_classes_need_not_be_text(mine):
+    assert described(validated(mine("Pairs.classes = range(2)")))["classes"] == ["0", "1"]
+
+
 @pytest.mark.usefixtures("here")
 def test_what_is_wrong_is_a_line_of_the_configuration_before_any_job(mine):
     with pytest.raises(ConfigError, match=r"\n  dataset: mine\.py:pairs: test 0: raised KeyError: 0$"):
@@ -564,10 +568,23 @@ NO_ARRAYS = {
 @pytest.mark.parametrize("kind", NO_ARRAYS)
 def test_arrays_that_cannot_be_used_are_refused_by_what_was_found(tmp_path, kind):
     arrays, message = NO_ARRAYS[kind]
-    good = saved(tmp_path, ".npz", images=IMAGES[::-1], labels=CLASSES, classes=np.array(["a", "b", "c"]))
+    good = saved(tmp_path, ".npz", images=IMAGES[::-1], labels=CLASSES)
     np.savez(tmp_path / "bad.npz", **arrays)
     section = {"name": "arrays", "reference": str(tmp_path / "bad.npz"), "test": str(good)}
     with pytest.raises(InputError, match=message):
+        described(validated(section))
+
+
+@pytest.mark.parametrize(
+    "names", [["b", "c"], ["b", "a", "c"], ["a", "b"], ["a", "b", "c", "d"]], ids=lambda names: "".join(names)
+)
+def test_test_arrays_of_other_classes_than_the_reference_are_refused(tmp_path, names):
+    """Their labels count in their own classes, and would be taken for others of the reference's."""
+    reference = saved(tmp_path, ".npz", images=IMAGES, labels=CLASSES, classes=np.array(["a", "b", "c"]))
+    labels = CLASSES % len(names)
+    test = saved(tmp_path, ".npz", images=IMAGES[::-1], labels=labels, classes=np.array(names))
+    section = {"name": "arrays", "reference": str(reference), "test": str(test)}
+    with pytest.raises(InputError, match=f"classes: found {', '.join(names)} of the test, and a, b, c of"):
         described(validated(section))
 
 

@@ -12,13 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
 import asked
 from conftest import ROOT, SMALL, Workflow
 from detour import attacks, code, config, handover, images, methods, outside, pngs, store, strengths
-from detour.attacks import adversarial
+from detour.attacks import adversarial, files
+from detour.attacks.batch import Batch
 from detour.classifiers import Classifier
 from detour.config import ConfigError
 from detour.detector import Detector
@@ -424,6 +427,37 @@ def test_names_that_differ_by_their_ending_stay_apart():
     ]  # fmt: skip
     with pytest.raises(InputError, match="found an image called '../x.png'"):
         pngs.files(["../x.png"])
+    with pytest.raises(InputError, match="found two images called 'x.png'"):
+        pngs.files(["x.png", "x.png"])
+
+
+@given(st.lists(st.from_regex(r"[ab](\.(png|jpg)){0,3}", fullmatch=True), unique=True, max_size=8))
+def test_no_file_is_that_of_two_images_nor_another_image_s_name(names):
+    found = pngs.files(names)
+    assert len(set(found)) == len(names)
+    for name, file in zip(names, found, strict=True):
+        assert file == name or file not in names
+
+
+@pytest.mark.parametrize("names", [["c/a.jpg", "c/a.png"], ["../photos/a.png"], ["{here}/photos/a.png"]])
+def test_no_image_is_read_in_place_of_another(tmp_path, names):
+    """Beside photos that are called by paths, and among names that differ by their ending alone."""
+    names = [name.format(here=tmp_path) for name in names]
+    for place in ("adv/c/a.png", "photos/a.png"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / place)
+    path = str(tmp_path / "adv")
+    shape = torch.Size((3, 8, 8))
+    batch = Batch(torch.zeros(1, *shape), torch.zeros(1), [0], lambda c: None, slice(0, 1), len(names), names)
+    with pytest.raises(InputError, match="found (no|an) image"):
+        files.read(None, batch, asked.attack("files", path=path))
+
+
+def test_images_from_elsewhere_that_are_the_originals_are_told(original, small_net, tmp_path, made, caplog):
+    pngs.export(original, original, tmp_path / "pngs")
+    perturbed(small_net, original, tmp_path / "a.zarr.zip", made, path=str(tmp_path / "pngs"))
+    assert "12 of 12 images are as they were" in caplog.text
+    assert "has the originals in their place" in caplog.text
 
 
 def test_a_list_of_eps_is_an_attack_at_each():

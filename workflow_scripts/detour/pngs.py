@@ -35,13 +35,26 @@ def export(images: str | Path, original: str | Path, out: str | Path) -> None:
 def files(names: Sequence[str]) -> list[str]:
     """The names with `.png` in place of their endings, or behind them where two would become the same.
 
+    None is what another image is called.
+
     Raises
     ------
     InputError
-        If one leads out of the folder.
+        If one leads out of the folder, or two are the same.
     """
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise InputError(f"found two images called {twice[0]!r}, expected a name of its own for each")
     if outside := [name for name in names if ".." in PurePosixPath(name).parts or name.startswith("/")]:
         raise InputError(f"found an image called {outside[0]!r}, expected names within a folder; rename it")
     short = [str(PurePosixPath(name).with_suffix(".png")) for name in names]
     count = Counter(short)
-    return [s if count[s] == 1 else f"{name}.png" for s, name in zip(short, names, strict=True)]
+    taken = {*names, *short}
+    found = []
+    for place, name in zip(short, names, strict=True):
+        if count[place] > 1:
+            place = f"{name}.png"
+            while place in taken:
+                place += ".png"
+            taken.add(place)
+        found.append(place)
+    return found

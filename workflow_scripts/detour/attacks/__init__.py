@@ -72,7 +72,7 @@ def _finite(classifier: Classifier, name: str) -> Iterator[None]:
 
 def adversarial(
     classifier: Classifier, images: np.ndarray, y: np.ndarray, attack: Attack, seeds: list[int],
-    start: Start = lambda c: None, names: Sequence[str] = (), rows: slice | None = None, count: int = 0,
+    start: Start = lambda c: None, rows: slice | None = None, count: int = 0, names: Sequence[str] = (),
 ) -> np.ndarray:  # fmt: skip
     """Perturb one batch.
 
@@ -87,8 +87,8 @@ def adversarial(
         One per image, for attacks that draw.
     start
         Returns, for a class, an image uint8 [3, H, W] that is classified as it, or None; for `hop_skip_jump`.
-    names, rows, count
-        Which of the run's test images they are; for `files`.
+    rows, count, names
+        Which of the run's test images they are, how many and what all of these are called; for `files`.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def adversarial(
         return images.copy()
     device = classifier.mean.device
     x = pixels(images, device)
-    batch = Batch(x, torch.from_numpy(y).to(device), seeds, start, names, rows, count)
+    batch = Batch(x, torch.from_numpy(y).to(device), seeds, start, rows, count, names)
     with _finite(classifier, attack.name):
         found = methods.loaded(attack.implementation)(classifier, batch, attack).detach()
     # Code from outside may have left it training.
@@ -197,7 +197,7 @@ def perturb(
                 y = aimed = target[rows]
             try:
                 perturbed = adversarial(
-                    net, original["images"][rows], y, attack, seeds, found, names[rows], rows, n
+                    net, original["images"][rows], y, attack, seeds, found, rows, n, names
                 )
                 predicted = _predicted(net, perturbed, attack.name)
             except RuntimeError as error:
@@ -215,12 +215,15 @@ def perturb(
     attributes = {"classes": original.attrs["classes"], "device": str(net.mean.device)}
     with store.create(out, made, [classifier, images], **attributes) as group:
         store.write(group, blocks())
-    if still and attack.budget:
-        logger.warning(
-            "%s: %d of %d images are as they were: their gradient is 0, as where logits are so far apart that"
-            " softmax is 1, or what changed was rounded away; figures of it make the network look robust",
-            attack.name, still, n,
-        )  # fmt: skip
+    # Without a budget, an image that is classified wrong from the start needs no change.
+    if still and (attack.files or attack.budget):
+        why = (
+            f"{attack.files} has the originals in their place; where that is not meant, correct `path`"
+            if attack.files
+            else "their gradient is 0, as where logits are so far apart that softmax is 1, or what changed"
+            " was rounded away; figures of it make the network look robust"
+        )
+        logger.warning("%s: %d of %d images are as they were: %s", attack.name, still, n, why)
 
 
 @torch.inference_mode()

@@ -30,21 +30,21 @@ class Batch:
         One per image, for attacks that draw.
     start
         Returns, for a class, an image uint8 [3, H, W] that is classified as it; None if there is none.
-    names
-        What a person knows the images by.
     rows
         Which of the run's test images they are.
     count
         How many those are in all.
+    names
+        What a person knows all of them by.
     """
 
     x: Tensor
     y: Tensor
     seeds: list[int]
     start: Start
-    names: Sequence[str] = ()
     rows: slice | None = None
     count: int = 0
+    names: Sequence[str] = ()
 
 
 def with_gradient(model: Model, change: Callable[[Tensor], Tensor]) -> Model:

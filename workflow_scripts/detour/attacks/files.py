@@ -1,12 +1,13 @@
 """Files: adversarial images that were made elsewhere, by name or in order."""
 
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from detour import pngs
 from detour.attacks.batch import Batch
 from detour.classifiers import Classifier
 from detour.errors import InputError
@@ -23,21 +24,27 @@ def read(classifier: Classifier, batch: Batch, attack: Files) -> Tensor:
     """
     path = Path(attack.path)
     if path.is_dir():
-        found = np.stack([_image(path, name, batch.x.shape[1:]) for name in batch.names])
+        rows = batch.rows or slice(None)
+        places = zip(batch.names[rows], _places(tuple(batch.names))[rows], strict=True)
+        found = np.stack([_image(path, name, place, batch.x.shape[1:]) for name, place in places])
     else:
         found = _array(path, batch)[batch.rows]
     return torch.from_numpy(found).to(batch.x.device).float() / 255
 
 
-def _image(folder: Path, name: str, shape: torch.Size) -> np.ndarray:
+@cache
+def _places(names: tuple[str, ...]) -> list[str]:
+    return pngs.files(names)
+
+
+def _image(folder: Path, name: str, place: str, shape: torch.Size) -> np.ndarray:
     from detour.pixels import decoded
 
-    places = [folder / name, folder / PurePosixPath(name).with_suffix(".png"), folder / f"{name}.png"]
-    path = next((place for place in places if place.is_file()), None)
+    path = next((folder / known for known in (name, place) if (folder / known).is_file()), None)
     if path is None:
         raise InputError(
-            f"{folder}: found no image for the test image {name!r}, expected {name!r} or"
-            f" {places[1].relative_to(folder).as_posix()!r}; the names are those of `snakemake pngs`"
+            f"{folder}: found no image for the test image {name!r}, expected {name!r} or {place!r}; the names"
+            " are those of `snakemake pngs`"
         )
     try:
         image = decoded(path.read_bytes())

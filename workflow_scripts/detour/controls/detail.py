@@ -50,6 +50,9 @@ def rescale(image: Tensor, control: options.Rescale, seed: int) -> Tensor:
     """Smaller and as before, both bilinear with antialiasing, uint8 [3, H, W]."""
     sides = image.shape[1:]
     smaller = [max(1, round(side * control.factor)) for side in sides]
+    if smaller == [1, 1]:
+        # The mean; torch has an internal error there, as it takes one pixel for channels that come last.
+        return image.float().mean((1, 2), keepdim=True).round().to(image.dtype).expand_as(image)
     for size in (smaller, list(sides)):
         image = F.resize(image, size, InterpolationMode.BILINEAR, antialias=True)
     return image

@@ -1,4 +1,8 @@
-"""Light: controls that change brightness and colours, by torchvision where it is exact."""
+"""Light: controls that change brightness and colours, by torchvision.
+
+Its `adjust_brightness` and `adjust_contrast` cut off what is not whole, so that images get darker by
+up to 1 of 255.
+"""
 
 from PIL import Image
 from torch import Tensor

@@ -43,10 +43,10 @@ class Arrays(Indexed, options.Arrays):
                 f"dataset.{part}: {str(path)!r}: labels: found {labels.dtype} {list(labels.shape)}, beside"
                 f" images {list(images.shape)}, expected whole numbers, one for each image"
             )
-        if part == "test":
-            classes = self.classes
-        elif "classes" in found:
+        if "classes" in found:
             classes = [str(name) for name in found["classes"]]
+        elif part == "test":
+            classes = self.classes
         else:
             classes = [str(c) for c in range(int(labels.max(initial=-1)) + 1)]
         return _Pairs(images, labels, classes, path)

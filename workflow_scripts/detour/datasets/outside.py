@@ -210,10 +210,11 @@ def described(asked: options.Indexed) -> dict[str, Any]:
         files, state = [*files, *paths], state | folders.state(paths)
         if len(images) == 0:
             raise InputError(f"{dataset.what}: {part}: found no image, expected at least one")
-        if (names := getattr(images, "classes", None)) is not None and list(names) != said["classes"]:
+        named = getattr(images, "classes", None)
+        if named is not None and (names := [str(name) for name in named]) != said["classes"]:
             raise InputError(
-                f"{dataset.what}: classes: found {listed(list(map(str, names)))} of the {part}, and"
-                f" {listed(said['classes'])} of the reference, expected the same"
+                f"{dataset.what}: classes: found {listed(names)} of the {part}, and"
+                f" {listed(said['classes'])} of the reference, expected the same, in the same order"
             )
         label, digest = [], []
         for i in range(len(images)):

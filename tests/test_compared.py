@@ -44,14 +44,15 @@ def board_of(run: str, **changed) -> dict:
 
 
 def scores_of(score: dict[str, np.ndarray], fold: np.ndarray) -> pd.DataFrame:
-    """Scores of one detector's test, by set; of each the sources in their order."""
-    return pd.concat([
+    """Scores of one detector's test, by set; of each the sources in their order, without those of no fold."""
+    rows = pd.concat([
         pd.DataFrame({
             "detector": "lstm", "protocol": "known", "case": "all", "seed": 0, "fold": fold, "role": "test",
             "set": name, "source": np.arange(N), "adversarial": int(name != "original"), "score": values,
         })
         for name, values in score.items()
     ])  # fmt: skip
+    return rows[rows["fold"] >= 0]
 
 
 @pytest.fixture
@@ -144,6 +145,62 @@ def test_a_paired_difference_is_that_of_a_plain_second_computation(
     assert found["paired"] == "paired"
     assert found["difference"] == pytest.approx(differs[0])
     assert [found["difference_low"], found["difference_high"]] == pytest.approx(list(ends))
+
+
+def test_images_that_another_split_tests_in_one_run_alone_are_drawn_alone(
+    rng, images, write_run, tmp_path, monkeypatch
+):
+    """Half of the images are in no test, and another seed deals others."""
+    monkeypatch.setattr(compared, "DRAWS", DRAWS)
+    score = scored(rng)
+    # Two folds, and images that none tests.
+    first, second = (np.where(rng.permutation(N) % 2, rng.permutation(N) % 4 // 2, -1) for _ in range(2))
+    runs = [
+        write_run(name, images, score, fold, board_of(name))
+        for name, fold in (("a", first), ("b", second), ("c", first))
+    ]
+    compared.compare(runs, tmp_path / "out")
+    found = read(tmp_path / "out").set_index("run")
+    both = ((first >= 0) & (second >= 0)).sum()
+    assert list(found["paired"]) == ["", f"{both} of {(second >= 0).sum()} paired", "paired"]
+
+    sizes = {run: [int((fold == k).sum()) for k in (0, 1)] for run, fold in (("a", first), ("b", second))}
+    counts = np.ones((1 + DRAWS, N), dtype=int)
+    often = {"a": counts, "b": counts.copy()}
+    for number, run, fold in ((0, "a", first), (1, "b", second)):
+        for k in (0, 1):
+            often[run][:, fold == k] = metrics.resampled(sizes[run][k], DRAWS, number, k)
+    often["b"][:, first >= 0] = often["a"][:, first >= 0]
+
+    def area(of: np.ndarray, fold: np.ndarray) -> float:
+        areas = []
+        for k in (0, 1):
+            rows = np.repeat(np.flatnonzero(fold == k), of[fold == k])
+            of_both = [score[name][rows] for name in ("original", "weak")]
+            areas.append(roc_auc_score(np.repeat([0, 1], len(rows)), np.concatenate(of_both)))
+        return float(np.mean(areas))
+
+    differs = [area(b, second) - area(a, first) for a, b in zip(often["a"], often["b"], strict=True)]
+    ends = np.quantile(differs[1:], [0.025, 0.975]) - (np.mean(differs[1:]) - differs[0])
+    assert found.loc["b", "difference"] == pytest.approx(differs[0])
+    assert list(found.loc["b", ["difference_low", "difference_high"]]) == pytest.approx(list(ends))
+
+
+@pytest.mark.parametrize(
+    "changed", [{"norm": "l2"}, {"eps": 3}, {"options": {"steps": 20}}, {"method": "pgd"}, {"name": "other"}]
+)
+def test_runs_whose_attacks_differ_are_named(rng, images, write_run, tmp_path, monkeypatch, changed):
+    monkeypatch.setattr(compared, "DRAWS", DRAWS)
+    fold, score = np.arange(N) % 2, scored(rng)
+    runs = []
+    for name, change in (("a", {}), ("b", changed), ("early", {"options": None}), ("c", {})):
+        board = board_of(name)
+        board["attacks"] = [attack | {"options": {"steps": 10}} | change for attack in board["attacks"]]
+        runs.append(write_run(name, images, score, fold, board))
+    compared.compare(runs, tmp_path / "out")
+    text = Page((tmp_path / "out/comparison.html").read_text()).text
+    assert text.count("its attacks are not those of a") == 1
+    assert "b: its attacks are not those of a" in text
 
 
 def test_only_the_same_images_are_paired(rng, images, write_run, tmp_path, monkeypatch):

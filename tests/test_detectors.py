@@ -38,6 +38,7 @@ from detour.detectors.linear import Regression, scaling
 from detour.detectors.neighbours import KNN
 from detour.detectors.sequences import LSTM, MLP
 from detour.detectors.versions import Run, Versions
+from detour.errors import InputError
 from detour.options.detectors import METHODS
 from detour.store import ORIGINAL, Made
 
@@ -1018,3 +1019,40 @@ def test_two_clean_sets_give_chance_through_the_attack_s_write_path(resnet, made
     run = Run(paths["distances"], paths["activations"])
     auc, error = five_fold_auc(run, halves[0].label)
     assert abs(auc - 0.5) < 3 * error
+
+
+def test_what_a_detector_does_not_read_is_told_by_its_name(tmp_path, made):
+    """Distances have the layers and the predictions too; a set is known by any store."""
+    arrays = {
+        "distances": {"distances": np.zeros((3, 2, 4), np.float32), "predicted": np.arange(3)},
+        "squeezed": {"bits-5": np.ones((3, 4), np.float32)},
+    }
+    stores = {}
+    for stage, of_stage in arrays.items():
+        paths = []
+        for s in (ORIGINAL, "a"):
+            paths.append(tmp_path / stage / f"{s}.zarr.zip")
+            paths[-1].parent.mkdir(exist_ok=True)
+            with store.create(paths[-1], made, layers=["stem", "block"]) as group:
+                store.write(group, [of_stage])
+        stores[stage] = paths
+    of_distances = Versions(Run.of(distances=stores["distances"]), np.array([0, 2]))
+    assert of_distances.layers == ["stem", "block"]
+    assert of_distances.predicted.tolist() == [0, 2, 0, 2]
+    squeezed = Versions(Run.of(squeezed=stores["squeezed"]), np.array([1]))
+    assert (squeezed.sets, squeezed.run.attacks) == ([ORIGINAL, "a"], ["a"])
+    assert squeezed.squeezed("bits", 5).shape == (2, 4)
+    for stage, ask in (
+        ("activations", lambda: of_distances.activations("stem")),
+        ("activations", lambda: of_distances.logits),
+        ("activations", lambda: squeezed.layers),
+        ("distances", lambda: squeezed.distances),
+        ("neighbours", lambda: squeezed.neighbours("stem", 1)),
+        ("squeezed", lambda: of_distances.squeezed("bits", 5)),
+        ("preprocessed", lambda: squeezed.preprocessed(1)),
+        ("gaussians", lambda: squeezed.gaussian("stem")),
+    ):
+        with pytest.raises(
+            InputError, match=f"the detector asks for {stage}, expected '{stage}' among these"
+        ):
+            ask()

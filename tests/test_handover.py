@@ -55,6 +55,20 @@ def test_jobs_of_a_stage_are_those_of_the_plan_by_their_wildcards(small):
     assert (job.told["fold"], other["fold"]) == (1, 0)
 
 
+def test_a_job_runs_something_else_when_it_reads_in_another_order(small):
+    """Snakemake sorts what a job reads: the first detector is what the others are compared with."""
+
+    def handed(detectors: list) -> Handover:
+        run = config.load(SMALL | {"detectors": detectors})
+        return Handover(Plan(run, run.classifier.layers, small.plan.contents), small.scripts)
+
+    one, again, other = (handed(SMALL["detectors"][::step]) for step in (1, 1, -1))
+    read, read_other = (sorted(of.reads("summary")({})["evaluated"]) for of in (one, other))
+    assert read == read_other
+    assert one.runs("summary")({}) == again.runs("summary")({}) != other.runs("summary")({})
+    assert one.runs("verdict")({}) == other.runs("verdict")({})
+
+
 def test_a_job_that_is_tried_again_gets_more_and_one_of_the_joint_gaussian_more_from_the_start(small):
     assert [handover.growing(1500)({}, attempt) for attempt in (1, 2, 3)] == [1500, 3000, 4500]
     plain, joint = ({"detector": name} for name in (SMALL["detectors"][0]["name"], "every"))

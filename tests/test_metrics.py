@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
-from detour import areas, metrics
+from detour import areas, calibrated, metrics
 from detour.protocols import cases
 
 N, FOLDS = 60, 3
@@ -451,6 +451,20 @@ def test_no_false_alarm_among_100_is_no_precision_of_100(rng):
     row = chosen(table, measure="precision@0.05", population="all")
     assert (row["value"], row["high"]) == (1, pytest.approx(1))
     assert row["low"] < 0.03
+
+
+def test_a_rate_that_one_fold_has_too_few_originals_for_is_told_of_none(rng, verdicts):
+    """A mean over the other folds would be of some of the images, and be taken for one of all."""
+    scores = scores_of(rng, {"good": 2.0}).reset_index(drop=True)
+    genuine = scores[(scores["fold"] == 0) & (scores["role"] == "validation")]
+    fewer = scores.drop(genuine.index[8:])
+    for scored, told in ((scores, True), (fewer, False)):
+        table, _ = metrics.evaluate(scored, verdicts, **SETTINGS)
+        for measure in ("fpr@0.1", "tpr@0.1", "precision@0.1"):
+            found = table[table["measure"] == measure]
+            assert len(found)
+            assert found["value"].notna().any() == told, measure
+        assert calibrated.lacking(table, [0.1]) == ([] if told else [0.1])
 
 
 def test_an_interval_of_the_bootstrap_stays_where_it_has_width(rng, verdicts):

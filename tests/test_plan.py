@@ -201,6 +201,9 @@ CONFIGURATION = {
         lambda settings: settings["detectors"].append({"name": "new", "method": "knn", "k": [3]}),
         rf"detectors/new/.*|{SCORED}",
     ),
+    # Differences are from the first, and trainings draw in the order of the sets.
+    "detectors in another order": (lambda settings: settings["detectors"].reverse(), SCORED),
+    "attacks in another order": (lambda settings: settings["attacks"].reverse(), JUDGED),
     "number of folds": (lambda settings: settings["folds"].update(count=3), rf"folds|{TRAINED}"),
     "a layer less": (
         lambda settings: settings["classifier"]["layers"].pop(1),

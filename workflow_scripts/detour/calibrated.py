@@ -12,7 +12,7 @@ from detour.store import ORIGINAL
 
 
 def lacking(metrics: pd.DataFrame, rates: Sequence[float]) -> list[float]:
-    """Rates that no fold has a threshold for."""
+    """Rates that folds have no thresholds for."""
     known = metrics[(metrics["protocol"] == "known") & metrics["value"].notna()]
     return [rate for rate in rates if not (known["measure"] == f"fpr@{rate}").any()]
 

@@ -82,11 +82,6 @@ class Compared:
     rows: pd.DataFrame
     lacks: list[str] = field(default_factory=list)
 
-    @property
-    def attacks(self) -> list[tuple[str, str, float | None]]:
-        """Name, method and budget."""
-        return [(a.name, a.method, a.eps) for a in self.board.attacks] if self.board else []
-
 
 def compare(runs: Sequence[str | Path], out: str | Path) -> list[Path]:
     """Write `comparison.html` and `comparison.csv` of runs into a folder; where they are.
@@ -268,7 +263,8 @@ def differences(runs: Sequence[Compared]) -> pd.DataFrame:
 
     Where two runs have the same test images, by their pixels and in any order, each image is drawn as often
     in the one as in the other, with all that was made of it: the difference is paired (Efron and Tibshirani
-    1993). Images are drawn within the folds of the first run. Otherwise both are drawn on their own.
+    1993). Images are drawn within the folds of the first run; those that no fold of it tests, within the
+    folds of their own, and the difference is paired in part. Otherwise both are drawn on their own.
 
     Parameters
     ----------
@@ -279,7 +275,7 @@ def differences(runs: Sequence[Compared]) -> pd.DataFrame:
     -------
     DataFrame
         run, detector, protocol, population, difference, difference_low, difference_high (95 %), paired
-        (`paired`, `unpaired`).
+        (`paired`, `N of M paired` images, `unpaired`).
     """
     rows: list[dict[str, Any]] = []
     first, *others = runs
@@ -301,27 +297,66 @@ def differences(runs: Sequence[Compared]) -> pd.DataFrame:
                 f"{both} of its {len(of_run)} test images are among the {len(of_first)} of {first.name}, not"
                 " all: differences are unpaired, as if none were"
             )
-        found = _samples(run, _drawn_like(drawn, of_run) if same else _drawn_alone(number))
-        if found and first.attacks and run.attacks and run.attacks != first.attacks:
+        like = _Like(drawn, of_run if same else [], number)
+        found = _samples(run, like)
+        if found and not _alike(first, run):
             run.lacks.append(f"its attacks are not those of {first.name}: differences are of both")
         for key in found.keys() & base.keys():
             value, low, high = difference(found[key], base[key])
             rows.append(
                 {"run": run.name, "detector": key[0], "protocol": key[1], "population": key[2]}
                 | {"difference": value, "difference_low": low, "difference_high": high}
-                | {"paired": "paired" if same else "unpaired"}
+                | {"paired": like.paired}
             )
     columns = ["run", "detector", "protocol", "population", "difference", "difference_low", "difference_high"]
     return pd.DataFrame(rows, columns=[*columns, "paired"])
 
 
-def _drawn_like(drawn: dict[str, np.ndarray], names: list[str]) -> Callable[[int, np.ndarray], np.ndarray]:
-    """Every image as often as it was drawn elsewhere."""
-    return lambda fold, sources: np.column_stack([drawn[names[s]] for s in sources])
+class _Like:
+    """How often images are drawn: as often as elsewhere, or on their own where they were not.
+
+    Parameters
+    ----------
+    drawn
+        How often each was drawn elsewhere, by its name.
+    names
+        Of the images by source; none: all are drawn on their own.
+    seed
+        Of the draws of those.
+    """
+
+    def __init__(self, drawn: dict[str, np.ndarray], names: list[str], seed: int) -> None:
+        self.drawn, self.names, self.seed = drawn, names, seed
+        self.tested: set[int] = set()
+        self.shared: set[int] = set()
+
+    def __call__(self, fold: int, sources: np.ndarray) -> np.ndarray:
+        found = resampled(len(sources), DRAWS, self.seed, fold)
+        for column, s in enumerate(sources):
+            if self.names and (elsewhere := self.drawn.get(self.names[s])) is not None:
+                found[:, column] = elsewhere
+                self.shared.add(s)
+        self.tested.update(sources)
+        return found
+
+    @property
+    def paired(self) -> str:
+        if self.shared == self.tested:
+            return "paired"
+        return f"{len(self.shared)} of {len(self.tested)} paired" if self.shared else "unpaired"
 
 
-def _drawn_alone(seed: int) -> Callable[[int, np.ndarray], np.ndarray]:
-    return lambda fold, sources: resampled(len(sources), DRAWS, seed, fold)
+def _alike(first: Compared, run: Compared) -> bool:
+    """Whether the attacks of two runs are the same, as far as both say."""
+    if not first.board or not run.board:
+        return True
+    if len(first.board.attacks) != len(run.board.attacks):
+        return False
+    return all(
+        (one.name, one.method, one.norm, one.eps) == (other.name, other.method, other.norm, other.eps)
+        and (one.options == other.options or None in (one.options, other.options))
+        for one, other in zip(first.board.attacks, run.board.attacks, strict=True)
+    )
 
 
 def _digests(run: Compared) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detour import code
+from detour.identity import asked
 from detour.plan import Job, Plan
 
 Wildcards = Mapping[str, str]
@@ -53,11 +54,11 @@ class Handover:
         return lambda wildcards: text(self._job(stage, wildcards).told)
 
     def runs(self, stage: str) -> Callable[[Wildcards], str]:
-        """Which code it runs."""
+        """Which code it runs, and in which order it reads: Snakemake looks for a change of what is sorted."""
 
         def digest(wildcards: Wildcards) -> str:
             job = self._job(stage, wildcards)
-            return code.meaning(self.scripts / job.script, *job.methods)
+            return f"{code.meaning(self.scripts / job.script, *job.methods)} {asked(job.reads)}"
 
         return digest
 

@@ -83,6 +83,9 @@ class Attack(Changed):
     norm: Literal["linf", "l2", "l1"] = Field(description="norm of the budget")
     of: str = Field(description="name of the weakest of the attacks that differ from it by eps alone, or it")
     successful: Share | None = Field(description="share of the images that were right and are not any more")
+    options: dict[str, Any] | None = Field(
+        None, description="its entry of the configuration, defaults too; null in early ones"
+    )
 
 
 class Control(Changed):
@@ -203,6 +206,7 @@ def write(
                 norm=attack.budget_norm,
                 of=first.get(attack.name, attack.name),
                 successful=_number(done[attack.name]["successful"]),
+                options=attack.model_dump(mode="json", exclude={"name", "method", "family"}),
             )
             for attack in run.attacks
         ],

@@ -185,7 +185,8 @@ def evaluate(
     draws
         Bootstrap samples.
     fpr
-        Wanted false positive rates; each sets a `threshold` on the genuine images of the validation.
+        Wanted false positive rates; each sets a `threshold` on the genuine images of the validation, or none
+        if that of some fold has too few.
     base_rate
         Share of adversarial images for the precision.
 
@@ -296,13 +297,18 @@ def _everything(
         found: dict[_Cell, list[np.ndarray]] = {}
         # By fold, for another seed has the same images; none where the fold does not count.
         images: dict[_Cell, dict[int, int]] = {}
+        # A rate that one fold has too few originals for is told of none: else it would be of few images.
+        fewest = part[part["role"] == "validation"].groupby(["seed", "fold"]).size().min()
+        told = [wanted for wanted in fpr if np.isfinite(threshold(np.zeros(fewest), wanted))]
         for (_, fold), one in part.groupby(["seed", "fold"]):
             test = one[one["role"] == "test"].pivot(index="source", columns="set", values="score")
             controls = [name for name in changed if name in test.columns]
             genuine = one["score"][one["role"] == "validation"].to_numpy()
             if fold not in weights:
                 weights[fold] = drawn(fold, test.index.to_numpy())
-            limits = {} if protocol == "transfer" else {wanted: threshold(genuine, wanted) for wanted in fpr}
+            limits = {w: threshold(genuine, w) if w in told else np.inf for w in fpr}
+            if protocol == "transfer":
+                limits = {}
             for cell, values, count in _measured(
                 test, facts, weights[fold], limits, controls, auc_only=protocol == "transfer"
             ):

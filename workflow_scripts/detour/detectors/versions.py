@@ -54,7 +54,8 @@ class Run:
 
     @property
     def sets(self) -> list[str]:
-        return list(self.distances or self.activations or self.neighbours or self.preprocessed)
+        every = self.distances, self.activations, self.neighbours, self.squeezed, self.preprocessed
+        return list(next(filter(None, every), {}))
 
     @property
     def attacks(self) -> list[str]:
@@ -95,43 +96,40 @@ class Versions:
     @cached_property
     def distances(self) -> np.ndarray:
         """float32 [m, L, C]"""
-        return self._rows(self.run.distances, "distances")
+        return self._rows("distances", "distances")
 
     def activations(self, layer: str) -> np.ndarray:
         """float32 [m, N_l]"""
-        return self._rows(self.run.activations, layer)
+        return self._rows("activations", layer)
 
     @cached_property
     def predicted(self) -> np.ndarray:
         """int64 [m]"""
-        return self._rows(self.run.activations, "predicted")
+        return self._rows("activations" if self.run.activations else "distances", "predicted")
 
     @cached_property
     def logits(self) -> np.ndarray:
         """float32 [m, C]"""
-        return self._rows(self.run.activations, "logits")
+        return self._rows("activations", "logits")
 
     def squeezed(self, squeezer: str, by: int) -> np.ndarray:
         """Logits float32 [m, C] of the squeezed images, see `detour.squeezed.extract`."""
-        return self._rows(self.run.squeezed, f"{squeezer}-{by}")
+        return self._rows("squeezed", f"{squeezer}-{by}")
 
     def preprocessed(self, magnitude: float) -> np.ndarray:
         """Mahalanobis confidences float64 [m, L], see `detour.preprocessed.extract`."""
-        stores = self.run.preprocessed
-        at = store.read(stores[self.sets[0]]).attrs["magnitudes"].index(magnitude)
-        return self._rows(stores, "confidence")[:, at]
+        at = store.read(self._stores("preprocessed")[self.sets[0]]).attrs["magnitudes"].index(magnitude)
+        return self._rows("preprocessed", "confidence")[:, at]
 
     @property
     def layers(self) -> list[str]:
-        """Of the activations, or else of the neighbours, in the order of the data."""
-        stores = self.run.activations or self.run.neighbours
-        return list(store.read(stores[self.sets[0]]).attrs["layers"])
+        """Of the activations, or else of the neighbours or distances, in the order of the data."""
+        stores = self.run.activations or self.run.neighbours or self.run.distances
+        return list(store.read((stores or self._stores("activations"))[self.sets[0]]).attrs["layers"])
 
     def neighbours(self, layer: str, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Distance float32 and label int64 [m, k] of the k nearest reference images, nearest first."""
-        distance, label = (
-            self._rows(self.run.neighbours, f"{layer}/{array}") for array in ("distance", "label")
-        )
+        distance, label = (self._rows("neighbours", f"{layer}/{array}") for array in ("distance", "label"))
         if distance.shape[1] < k:
             raise InputError(
                 f"detectors: k: found {k}, allowed: at most {distance.shape[1]}, as were looked for"
@@ -140,7 +138,13 @@ class Versions:
 
     def gaussian(self, layer: str) -> zarr.Group:
         """Mean, covariance and whitening, see `detour.gaussians.fit`."""
-        return store.read(self.run.gaussians[layer])
+        return store.read(self._stores("gaussians")[layer])
 
-    def _rows(self, stores: Stores, array: str) -> np.ndarray:
+    def _stores(self, stage: str) -> Stores:
+        if not (stores := getattr(self.run, stage)):
+            raise InputError(f"reads: the detector asks for {stage}, expected {stage!r} among these")
+        return stores
+
+    def _rows(self, stage: str, array: str) -> np.ndarray:
+        stores = self._stores(stage)
         return np.concatenate([store.read(stores[name])[array][:][self.sources] for name in self.sets])

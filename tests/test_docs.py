@@ -172,6 +172,10 @@ ELSEWHERE = {
         "needs images that are no part of the repository; the preset is planned above",
     ".venv/bin/snakemake --cores all --configfile presets/image-folder.yaml shufflenet.yaml":
         "needs images that are no part of the repository; the preset is planned above",
+    ".venv/bin/snakemake pngs --cores all --configfile presets/image-folder.yaml presets/unseen.yaml resnet.yaml":
+        "needs images that are no part of the repository; the preset is planned above",
+    ".venv/bin/snakemake --cores all --configfile presets/image-folder.yaml presets/unseen.yaml vit.yaml":
+        "needs images that are no part of the repository; the preset is planned above",
     ".venv/bin/detour compare tiny-resnet18 tiny-shufflenet --out both": "test_compared.py runs it on small runs",
     ".venv/bin/detour compare digits digits-1 --out comparison": "test_compared.py runs it on small runs",
     ".venv/bin/detour init PHOTOS": "test_initial.py runs it",

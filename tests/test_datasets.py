@@ -280,6 +280,7 @@ REFUSED = {
     "a generator": ("def pairs(part):\n    yield 1", "returned a generator for 'reference', which has no __len__ and no __getitem__"),
     "a function that raises": ("def pairs(part):\n    raise OSError('no such disc')", r"mine.py:pairs \(reference\): raised OSError: no such disc"),
     "other arguments": ("def pairs():\n    pass", r"cannot be called as function\(part, \*\*options\)"),
+    "a number of classes of the test": ("def pairs(part, made=pairs):\n    found = made(part)\n    if part == 'test':\n        found.classes = 2\n    return found", "has no list `classes`"),
     "other classes of the test": ("def pairs(part, made=pairs):\n    found = made(part)\n    found.classes = ['cat', 'dog'][:: 1 if part == 'test' else -1]\n    return found", "classes: found cat, dog of the test, and dog, cat of the reference"),
 }  # fmt: skip
 

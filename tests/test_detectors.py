@@ -1053,6 +1053,6 @@ def test_what_a_detector_does_not_read_is_told_by_its_name(tmp_path, made):
         ("gaussians", lambda: squeezed.gaussian("stem")),
     ):
         with pytest.raises(
-            InputError, match=f"the detector asks for {stage}, expected '{stage}' among these"
+            InputError, match=f"asks for {stage}, which it does not read; add '{stage}' to its `reads`"
         ):
             ask()

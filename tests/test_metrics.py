@@ -457,8 +457,8 @@ def test_a_rate_that_one_fold_has_too_few_originals_for_is_told_of_none(rng, ver
     """A mean over the other folds would be of some of the images, and be taken for one of all."""
     scores = scores_of(rng, {"good": 2.0}).reset_index(drop=True)
     genuine = scores[(scores["fold"] == 0) & (scores["role"] == "validation")]
-    fewer = scores.drop(genuine.index[8:])
-    for scored, told in ((scores, True), (fewer, False)):
+    few, none = (scores.drop(genuine.index[count:]) for count in (8, 0))
+    for scored, told in ((scores, True), (few, False), (none, False)):
         table, _ = metrics.evaluate(scored, verdicts, **SETTINGS)
         for measure in ("fpr@0.1", "tpr@0.1", "precision@0.1"):
             found = table[table["measure"] == measure]

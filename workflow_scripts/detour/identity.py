@@ -31,6 +31,6 @@ def _named_so(parts: Sequence[str], i: int) -> bool:
 
 
 def asked(settings: dict[str, Any]) -> str:
-    """Digest of what a job is told, as its artefacts have it in their attributes."""
+    """Digest of what a job is told, as its artefacts have it in their attributes, or of what it reads."""
     told = {key: value for key, value in settings.items() if key != "threads"}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

@@ -298,17 +298,17 @@ def _everything(
         # By fold, for another seed has the same images; none where the fold does not count.
         images: dict[_Cell, dict[int, int]] = {}
         # A rate that one fold has too few originals for is told of none: else it would be of few images.
-        fewest = part[part["role"] == "validation"].groupby(["seed", "fold"]).size().min()
-        told = [wanted for wanted in fpr if np.isfinite(threshold(np.zeros(fewest), wanted))]
+        fewest = (part["role"] == "validation").groupby([part["seed"], part["fold"]]).sum().min()
+        told = {wanted: np.isfinite(threshold(np.zeros(fewest), wanted)) for wanted in fpr}
+        if protocol == "transfer":
+            told = {}
         for (_, fold), one in part.groupby(["seed", "fold"]):
             test = one[one["role"] == "test"].pivot(index="source", columns="set", values="score")
             controls = [name for name in changed if name in test.columns]
             genuine = one["score"][one["role"] == "validation"].to_numpy()
             if fold not in weights:
                 weights[fold] = drawn(fold, test.index.to_numpy())
-            limits = {w: threshold(genuine, w) if w in told else np.inf for w in fpr}
-            if protocol == "transfer":
-                limits = {}
+            limits = {rate: threshold(genuine, rate) if every else np.inf for rate, every in told.items()}
             for cell, values, count in _measured(
                 test, facts, weights[fold], limits, controls, auc_only=protocol == "transfer"
             ):

@@ -43,7 +43,9 @@ def files(names: Sequence[str]) -> list[str]:
         If one leads out of the folder, or two are the same.
     """
     if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise InputError(f"found two images called {twice[0]!r}, expected a name of its own for each")
+        raise InputError(
+            f"found two images called {twice[0]!r}, expected a name of its own for each; rename one"
+        )
     if outside := [name for name in names if ".." in PurePosixPath(name).parts or name.startswith("/")]:
         raise InputError(f"found an image called {outside[0]!r}, expected names within a folder; rename it")
     short = [str(PurePosixPath(name).with_suffix(".png")) for name in names]

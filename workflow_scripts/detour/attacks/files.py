@@ -34,7 +34,10 @@ def read(classifier: Classifier, batch: Batch, attack: Files) -> Tensor:
 
 @cache
 def _places(names: tuple[str, ...]) -> list[str]:
-    return pngs.files(names)
+    try:
+        return pngs.files(names)
+    except InputError as error:
+        raise InputError(f"{error}, or give the attacked images in their order, as a .npy") from error
 
 
 def _image(folder: Path, name: str, place: str, shape: torch.Size) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Light: controls that change brightness and colours, by torchvision.
 
 Its `adjust_brightness` and `adjust_contrast` cut off what is not whole, so that images get darker by
-up to 1 of 255.
+up to 1.2 of 255.
 """
 
 from PIL import Image

@@ -55,11 +55,12 @@ class Indexed(options.Indexed):
     @property
     def classes(self) -> list[str]:
         if "classes" not in self._opened:
-            self._opened["classes"] = self._names()
+            self._opened["classes"] = self.names_of("reference")
         return self._opened["classes"]
 
-    def _names(self) -> list[str]:
-        found = getattr(self.images("reference"), "classes", None)
+    def names_of(self, part: str) -> list[str]:
+        """The names of the classes that a part has."""
+        found = getattr(self.images(part), "classes", None)
         if isinstance(found, str) or not isinstance(found, Sequence | np.ndarray):
             raise InputError(
                 f"{self.what}: what it returns has no list `classes`, expected the names of the classes in"
@@ -210,8 +211,8 @@ def described(asked: options.Indexed) -> dict[str, Any]:
         files, state = [*files, *paths], state | folders.state(paths)
         if len(images) == 0:
             raise InputError(f"{dataset.what}: {part}: found no image, expected at least one")
-        named = getattr(images, "classes", None)
-        if named is not None and (names := [str(name) for name in named]) != said["classes"]:
+        named = getattr(images, "classes", None) is not None
+        if named and (names := dataset.names_of(part)) != said["classes"]:
             raise InputError(
                 f"{dataset.what}: classes: found {listed(names)} of the {part}, and"
                 f" {listed(said['classes'])} of the reference, expected the same, in the same order"

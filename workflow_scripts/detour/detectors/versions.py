@@ -142,7 +142,9 @@ class Versions:
 
     def _stores(self, stage: str) -> Stores:
         if not (stores := getattr(self.run, stage)):
-            raise InputError(f"reads: the detector asks for {stage}, expected {stage!r} among these")
+            raise InputError(
+                f"the detector asks for {stage}, which it does not read; add {stage!r} to its `reads`"
+            )
         return stores
 
     def _rows(self, stage: str, array: str) -> np.ndarray:
